@@ -1,0 +1,41 @@
+"""Convolutional Similarity for JAX: a loss on kernels that makes feature maps differ."""
+
+__version__ = "0.1.0"
+
+from convsim_jax._correlation import autocorrelation, cross_correlate
+from convsim_jax._feature_maps import feature_map_similarity
+from convsim_jax._initialization import SimilarityHistory, minimize_similarity
+from convsim_jax._kernels import conv_kernels
+from convsim_jax._objective import (
+    convolutional_similarity,
+    kernel_cosine_similarity,
+    similarity_matrix,
+)
+from convsim_jax._report import LayerSimilarity, SimilarityReport, similarity_report
+from convsim_jax._total import total_similarity
+from convsim_jax._transform import (
+    AddConvolutionalSimilarityState,
+    add_convolutional_similarity,
+)
+
+__all__ = [
+    # One kernel.
+    "cross_correlate",
+    "autocorrelation",
+    "convolutional_similarity",
+    "similarity_matrix",
+    "kernel_cosine_similarity",
+    # Feature maps.
+    "feature_map_similarity",
+    # A network.
+    "conv_kernels",
+    "total_similarity",
+    "similarity_report",
+    "SimilarityReport",
+    "LayerSimilarity",
+    # Training.
+    "add_convolutional_similarity",
+    "AddConvolutionalSimilarityState",
+    "minimize_similarity",
+    "SimilarityHistory",
+]

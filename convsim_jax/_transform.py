@@ -1,0 +1,146 @@
+"""An optax transformation that adds the gradient of Convolutional Similarity."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from convsim_jax._correlation import accumulation_dtype
+from convsim_jax._kernels import (
+    Layout,
+    Mask,
+    from_layout,
+    kernel_leaves,
+    leaves_by_path,
+    map_leaves,
+)
+from convsim_jax._objective import Channels, Objective, Pairs
+from convsim_jax._total import GroupCounts, group_counts, sum_over_layers
+
+
+class AddConvolutionalSimilarityState(NamedTuple):
+    """State of `add_convolutional_similarity`.
+
+    Attributes:
+      count: Number of updates so far, at which a schedule of the strength is read.
+    """
+
+    count: chex.Array
+
+
+def add_convolutional_similarity(
+    strength: optax.ScalarOrSchedule,
+    *,
+    mask: Mask | None = None,
+    layout: Layout = "HWIO",
+    pairs: Pairs = "all",
+    channels: Channels = "matched",
+    normalize: bool = False,
+    feature_group_count: GroupCounts | None = None,
+) -> optax.GradientTransformation:
+    r"""Adds the gradient of Convolutional Similarity to the updates of conv kernels.
+
+    .. math:: u \leftarrow u + s \, \nabla L(params)
+
+    As with `optax.add_decayed_weights`, the place in the chain decides what that does:
+
+    - before the optimizer it is coupled, the same as adding `s * L` to the loss:
+      `optax.chain(add_convolutional_similarity(s), optax.adam(lr))`;
+    - between the optimizer's preconditioner and its learning rate it is decoupled, a
+      step of its own that no momentum and no second moment sees:
+      `optax.chain(optax.scale_by_adam(), add_convolutional_similarity(s),
+      optax.scale_by_learning_rate(lr))`.
+
+    Args:
+      strength: Factor `s >= 0`, a number or a schedule of the number of updates. With
+        `normalize=False` in units of the training loss per fourth power of the weights.
+      mask: Tree of bools, or a function that makes one; see `conv_kernels`. A function
+        must be among the `static_args` of `optax.inject_hyperparams`, which takes it for
+        a schedule otherwise.
+      layout: `"HWIO"` (Flax) or `"OIHW"` (Equinox, PyTorch); see `conv_kernels`.
+      pairs: `"all"` or `"adjacent"`; see `convolutional_similarity`.
+      channels: `"matched"` or `"cross"`; see `convolutional_similarity`.
+      normalize: Use the scale-free form, whose gradient cannot shrink a kernel.
+      feature_group_count: As in `total_similarity`.
+
+    Returns:
+      An `optax.GradientTransformation`, whose `update` needs `params`. Every update
+      keeps its dtype; updates of other leaves, and `None`, pass through.
+
+    Raises:
+      ValueError: `strength` is negative or not finite, an option is unknown; from
+        `init` and `update`: as `total_similarity`, or `params` is missing.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> params = {"conv": {"kernel": jnp.ones((1, 1, 1, 2))}}
+      >>> optimizer = optax.chain(add_convolutional_similarity(0.5), optax.sgd(0.1))
+      >>> state = optimizer.init(params)
+      >>> gradients = {"conv": {"kernel": jnp.zeros((1, 1, 1, 2))}}
+      >>> updates, state = optimizer.update(gradients, state, params)
+      >>> updates["conv"]["kernel"].ravel()  # -0.1 * 0.5 * 2 a b^2, with a = b = 1
+      Array([-0.1, -0.1], dtype=float32)
+
+    Source: Belmekki et al., arXiv 2411.03226, section 5 (regularization).
+    """
+    objective = Objective(pairs, channels, normalize).check()
+    if not callable(strength) and not isinstance(strength, jax.core.Tracer):
+        check_strength(strength)
+
+    def leaves_and_groups(params: Any) -> tuple[dict[str, jax.Array], dict[str, int]]:
+        leaves = kernel_leaves(params, mask, layout)
+        kernels = {path: from_layout(leaf, layout) for path, leaf in leaves.items()}
+        return leaves, group_counts(kernels, feature_group_count)
+
+    def init(params: optax.Params) -> AddConvolutionalSimilarityState:
+        leaves_and_groups(params)  # a wrong tree is found here, not at the first update
+        return AddConvolutionalSimilarityState(count=jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: optax.Updates,
+        state: AddConvolutionalSimilarityState,
+        params: optax.Params | None = None,
+    ) -> tuple[optax.Updates, AddConvolutionalSimilarityState]:
+        if params is None:
+            raise ValueError(
+                "params is None; add_convolutional_similarity needs the parameters: call "
+                "update(updates, state, params)"
+            )
+        leaves, groups = leaves_and_groups(params)
+        present = {k for k, leaf in leaves_by_path(updates).items() if leaf is not None}
+
+        def loss(leaves: dict[str, jax.Array]) -> jax.Array:
+            kernels = {path: from_layout(leaf, layout) for path, leaf in leaves.items()}
+            return sum_over_layers(kernels, objective, groups)
+
+        # Half precisions are widened before, so that the gradient is added unrounded.
+        gradients = jax.grad(loss)(
+            {
+                path: leaf.astype(accumulation_dtype(leaf.dtype))
+                for path, leaf in leaves.items()
+                if path in present
+            }
+        )
+        s = strength(state.count) if callable(strength) else strength
+
+        def add(update: jax.Array, gradient: jax.Array) -> jax.Array:
+            scaled = jnp.asarray(s).astype(gradient.dtype) * gradient
+            return (update.astype(gradient.dtype) + scaled).astype(update.dtype)
+
+        updates = map_leaves(add, updates, gradients)
+        count = optax.safe_increment(state.count)
+        return updates, AddConvolutionalSimilarityState(count)
+
+    return optax.GradientTransformation(init, update)
+
+
+def check_strength(strength: Any) -> None:
+    """Raises a ValueError unless `strength` is a scalar, finite and not negative."""
+    value = jnp.asarray(strength)
+    if value.ndim or not jnp.isfinite(value) or value < 0:
+        raise ValueError(
+            f"strength is {strength!r}; expected a finite number, 0 or larger, or a "
+            "schedule of the number of updates"
+        )
