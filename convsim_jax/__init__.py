@@ -2,7 +2,8 @@
 
 __version__ = "0.1.0"
 
-from convsim_jax._correlation import autocorrelation, cross_correlate
+from convsim_jax._autocorrelation import autocorrelation
+from convsim_jax._correlation import cross_correlate
 from convsim_jax._feature_maps import feature_map_similarity
 from convsim_jax._initialization import SimilarityHistory, minimize_similarity
 from convsim_jax._kernels import conv_kernels

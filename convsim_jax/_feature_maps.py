@@ -57,9 +57,14 @@ def _mean_absolute_cosine(maps: jax.Array, center: bool) -> jax.Array:
     pixels = maps.astype(accumulation_dtype(maps.dtype)).reshape(batch, -1, M)
     if M == 1:
         return jnp.zeros((), pixels.dtype)
+    energy = jnp.sum(pixels * pixels, 1, keepdims=True)
     if center:
-        pixels = pixels - pixels.mean(1, keepdims=True)
-    pixels = pixels * inverse_sqrt(jnp.sum(pixels * pixels, 1, keepdims=True))
+        for _ in range(2):  # the second time takes what rounding left of the mean
+            pixels = pixels - pixels.mean(1, keepdims=True)
+        rounding = (8 * jnp.finfo(pixels.dtype).eps) ** 2 * energy
+        energy = jnp.sum(pixels * pixels, 1, keepdims=True)
+        energy = jnp.where(energy > rounding, energy, 0.0)  # of a constant map
+    pixels = pixels * inverse_sqrt(energy)
     cosines = jnp.einsum(
         "bpi,bpj->bij", pixels, pixels, precision=jax.lax.Precision.HIGHEST
     )

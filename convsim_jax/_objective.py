@@ -21,14 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from convsim_jax._correlation import (
-    accumulation_dtype,
-    autocorrelation,
-    check_kernel,
-    lag_planes,
-    lag_weights,
-    sum_of,
-)
+from convsim_jax._autocorrelation import planes_and_weights, sum_of
+from convsim_jax._correlation import accumulation_dtype, check_kernel
 
 Pairs = Literal["all", "adjacent"]
 Channels = Literal["matched", "cross"]
@@ -133,33 +127,64 @@ def similarity_of(kernel: jax.Array, objective: Objective, groups: int) -> jax.A
     sums, named here, are stored.
     """
     kernel = kernel.astype(accumulation_dtype(kernel.dtype))
-    keep_sums = jax.checkpoint_policies.save_only_these_names("lag sums")
+    keep_sums = jax.checkpoint_policies.save_only_these_names("sums")
     return jax.checkpoint(
         partial(_similarity, objective=objective, groups=groups), policy=keep_sums
     )(kernel)
 
 
 def _similarity(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
-    *window, C, M = kernel.shape
+    C, M = kernel.shape[-2:]
     size = M // groups
     pair_count = groups * (size - 1 if objective.pairs == "adjacent" else _two_of(size))
     if pair_count == 0:
         return jnp.zeros((), kernel.dtype)
-    if objective.normalize:
-        kernel = unit_scale(kernel)
-    weights = lag_weights(window)
-    planes = [A.reshape(C, groups, size) for A in lag_planes(kernel)]
+    planes, weights = planes_and_weights(kernel)
+    planes = [X.reshape(-1, C, groups, size) for X in planes]
     if objective.channels == "cross":
-        planes = [_kept(A.sum(0, keepdims=True)) for A in planes]
+        planes = [_kept(X.sum(1, keepdims=True)) for X in planes]
     if objective.normalize:
-        square = sum_of(
-            [w * (A * A).sum(0) for w, A in zip(weights, planes, strict=True)]
+        power = jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1)))
+        scale, nonzero_count = _inverse_norms(
+            planes, weights, power.reshape(groups, size)
         )
-        inverse_norm = _kept(inverse_sqrt(square))
-        planes = [A * inverse_norm for A in planes]
-    pair_sum = _adjacent_pairs if objective.pairs == "adjacent" else _all_pairs
-    total = sum_of([w * pair_sum(A) for w, A in zip(weights, planes, strict=True)])
+        planes = [X * scale for X in planes]
+    if objective.pairs == "adjacent":
+        terms = [jnp.sum(X[..., :-1] * X[..., 1:]) for X in planes]
+    elif objective.normalize:
+        terms = [0.5 * _square_of_sum(X) for X in planes]
+    else:
+        terms = [0.5 * (_square_of_sum(X) - jnp.sum(X * X)) for X in planes]
+    total = sum_of([w * term for w, term in zip(weights, terms, strict=True)])
+    if objective.normalize and objective.pairs == "all":
+        total = total - 0.5 * nonzero_count  # the similarity of each with itself is 1
     return total / pair_count if objective.normalize else total
+
+
+def _inverse_norms(
+    planes: list[jax.Array], weights: list[float], power: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What makes each channel's similarity with itself 1, and how many are not zero.
+
+    A similarity is of degree 4 in the weights, too small for float32 where they are: so
+    the planes are divided by each channel's power first. The result does not depend on
+    that, and its derivative neither.
+    """
+    nonzero = power >= jnp.finfo(power.dtype).tiny
+    inverse = jnp.where(nonzero, 1.0 / jnp.where(nonzero, power, 1.0), 0.0)
+    inverse = _kept(lax.stop_gradient(inverse))[None, None]
+    square = sum_of(
+        [
+            w * jnp.sum(jnp.square(X * inverse), axis=(0, 1), keepdims=True)
+            for w, X in zip(weights, planes, strict=True)
+        ]
+    )
+    count = jnp.sum(nonzero.astype(power.dtype))
+    return inverse * _kept(inverse_sqrt(square)), count
+
+
+def _square_of_sum(plane: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(_kept(plane.sum(-1))))
 
 
 def _two_of(size: int) -> int:
@@ -167,16 +192,8 @@ def _two_of(size: int) -> int:
 
 
 def _kept(x: jax.Array) -> jax.Array:
-    return checkpoint_name(x, "lag sums")
-
-
-def _all_pairs(plane: jax.Array) -> jax.Array:
-    total = _kept(plane.sum(-1))
-    return 0.5 * (jnp.sum(total * total) - jnp.sum(plane * plane))
-
-
-def _adjacent_pairs(plane: jax.Array) -> jax.Array:
-    return jnp.sum(plane[..., :-1] * plane[..., 1:])
+    # The barrier keeps XLA from computing the sum again for every weight it is added to.
+    return checkpoint_name(lax.optimization_barrier(x), "sums")
 
 
 def unit_scale(kernel: jax.Array) -> jax.Array:
@@ -241,11 +258,14 @@ def _matrix(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
     kernel = kernel.astype(accumulation_dtype(kernel.dtype))
     if objective.normalize:
         kernel = unit_scale(kernel)
-    A, weights = autocorrelation(kernel)
+    planes, weights = planes_and_weights(kernel)
     if objective.channels == "cross":
-        A = A.sum(1, keepdims=True)
-    rows = (A * jnp.sqrt(weights)[:, None, None]).reshape(-1, kernel.shape[-1])
-    return _gram_matrix(rows, objective.normalize, groups)
+        planes = [X.sum(1, keepdims=True) for X in planes]
+    rows = [
+        w**0.5 * X.reshape(-1, kernel.shape[-1])
+        for w, X in zip(weights, planes, strict=True)
+    ]
+    return _gram_matrix(jnp.concatenate(rows), objective.normalize, groups)
 
 
 def _gram_matrix(columns: jax.Array, normalize: bool, groups: int) -> jax.Array:

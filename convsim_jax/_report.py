@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from convsim_jax._correlation import accumulation_dtype
 from convsim_jax._kernels import Layout, Mask, conv_kernels
 from convsim_jax._objective import (
     Channels,
@@ -26,7 +27,8 @@ class LayerSimilarity(NamedTuple):
       norm: Frobenius norm of the kernel.
       similarity: Convolutional Similarity, summed over pairs.
       scale_free: Its scale-free form, mean over pairs, in [0, 1].
-      kernel_cosine: Mean absolute cosine of two kernels, over all pairs, in [0, 1].
+      kernel_cosine: Mean absolute cosine of two kernels, over all pairs of a group,
+        in [0, 1].
     """
 
     path: str
@@ -105,6 +107,8 @@ def similarity_report(
     groups = group_counts(kernels, feature_group_count)
 
     def layer(path: str, kernel: jax.Array) -> LayerSimilarity:
+        kernel = kernel.astype(accumulation_dtype(kernel.dtype))
+
         def similarity(normalize: bool) -> float:
             return float(
                 convolutional_similarity(
@@ -122,13 +126,16 @@ def similarity_report(
             norm=float(jnp.linalg.norm(kernel.ravel())),
             similarity=similarity(normalize=False),
             scale_free=similarity(normalize=True),
-            kernel_cosine=_mean_absolute_cosine(kernel),
+            kernel_cosine=_mean_absolute_cosine(kernel, groups[path]),
         )
 
     return SimilarityReport([layer(path, kernel) for path, kernel in kernels.items()])
 
 
-def _mean_absolute_cosine(kernel: jax.Array) -> float:
+def _mean_absolute_cosine(kernel: jax.Array, groups: int) -> float:
     M = kernel.shape[-1]
-    cosines = jnp.abs(kernel_cosine_similarity(kernel))
-    return float(jnp.sum(jnp.triu(cosines, 1))) / max(M * (M - 1) // 2, 1)
+    size = M // groups
+    group = jnp.arange(M) // size
+    of_pair = jnp.triu(group[:, None] == group[None], 1)
+    total = jnp.sum(jnp.abs(kernel_cosine_similarity(kernel)), where=of_pair)
+    return float(total) / max(groups * size * (size - 1) // 2, 1)

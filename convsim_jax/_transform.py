@@ -116,13 +116,12 @@ def add_convolutional_similarity(
             return sum_over_layers(kernels, objective, groups)
 
         # Half precisions are widened before, so that the gradient is added unrounded.
-        gradients = jax.grad(loss)(
-            {
-                path: leaf.astype(accumulation_dtype(leaf.dtype))
-                for path, leaf in leaves.items()
-                if path in present
-            }
-        )
+        wide = {
+            path: leaf.astype(accumulation_dtype(leaf.dtype))
+            for path, leaf in leaves.items()
+            if path in present
+        }
+        gradients = jax.grad(loss)(wide) if wide else {}
         s = strength(state.count) if callable(strength) else strength
 
         def add(update: jax.Array, gradient: jax.Array) -> jax.Array:

@@ -1,0 +1,206 @@
+"""Feature maps of a Flax model, Linen or NNX, and how similar they are.
+
+Not imported by `convsim_jax` itself, which does not need Flax: import it by name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import jax
+
+try:
+    from flax import linen as nn
+    from flax import nnx
+except ImportError as error:
+    raise ImportError("convsim_jax.flax needs Flax: pip install flax") from error
+
+from convsim_jax._capture import run_linen, run_nnx
+from convsim_jax._feature_maps import feature_map_similarity
+from convsim_jax._table import aligned_table
+
+
+class FeatureMaps(NamedTuple):
+    """Output of one conv layer, of shape `(batch, *spatial, M)`.
+
+    Attributes:
+      before: Before the activation, normalized if the model does so.
+      after: After the activation.
+    """
+
+    before: jax.Array
+    after: jax.Array
+
+
+class LayerFeatureMapSimilarity(NamedTuple):
+    """One row of a `FeatureMapReport`; see `feature_map_similarity`.
+
+    Attributes:
+      path: Where the layer is in the model.
+      shape: `(batch, *spatial, M)`.
+      before: Similarity before the activation.
+      after: Similarity after the activation.
+      before_centered: The same as `before`, each map less its mean.
+      after_centered: The same as `after`, each map less its mean.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    before: float
+    after: float
+    before_centered: float
+    after_centered: float
+
+
+class FeatureMapReport(NamedTuple):
+    """What `feature_map_report` returns; its `str` is an aligned table.
+
+    Attributes:
+      layers: One `LayerFeatureMapSimilarity` for each conv layer, in order of use.
+    """
+
+    layers: list[LayerFeatureMapSimilarity]
+
+    def __str__(self) -> str:
+        return aligned_table(
+            ["layer", "shape", "before", "after", "before, centered", "after, centered"],
+            [
+                [
+                    layer.path,
+                    "x".join(map(str, layer.shape)),
+                    *(f"{similarity:.4f}" for similarity in layer[2:]),
+                ]
+                for layer in self.layers
+            ],
+        )
+
+
+def capture_feature_maps(
+    model: nn.Module | nnx.Module,
+    batch: chex.ArrayTree,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+    **call_kwargs: Any,
+) -> dict[str, FeatureMaps]:
+    """Runs a model in evaluation mode and keeps what its conv layers put out.
+
+    Conv layers are `Conv`, `ConvLocal` and `ConvTranspose`, and their subclasses. The
+    maps before the activation are a conv layer's output or, where that very array is
+    the input of a `BatchNorm`, `GroupNorm`, `InstanceNorm`, `LayerNorm` or `RMSNorm`,
+    what the normalization makes of it. The maps after it are `activation` of these:
+    Flax models call activations as plain functions, which cannot be observed. So `after`
+    is not what the model computes where it has another activation, or something between:
+    the last layer of a residual block is activated after the shortcut is added.
+
+    A conv layer that is applied more than once has an entry for each time: `Conv_0`,
+    `Conv_0#2` and so on. It may be applied inside `remat` and `jit`, not inside `scan`
+    or `vmap`. The function itself can be jitted, and mapped over `variables`.
+
+    Args:
+      model: A Linen or NNX module. Of an NNX module a copy is run: neither its mode, nor
+        its batch statistics, nor its random state change.
+      batch: The model's first argument, images of shape `(batch, *spatial, C)`.
+      variables: For a Linen module, and only there: what `model.init` returns, batch
+        statistics included.
+      activation: The function that the model applies after its conv layers.
+      **call_kwargs: The model's further arguments. Those of `train`, `training`,
+        `is_training`, `deterministic` and `use_running_average` that its `__call__`
+        accepts are set to evaluation mode if they are not given.
+
+    Returns:
+      For each conv layer, in order of use, its path such as `"Block_0/Conv_1"` and its
+      `FeatureMaps`.
+
+    Raises:
+      ValueError: The model is not a Flax module, applies no conv layer or one inside
+        `scan` or `vmap`, or stays in training mode; or `variables` is missing, or given
+        where it has no meaning.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> model = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, nn.Conv(8, (3, 3))])
+      >>> images = jnp.ones((2, 16, 16, 3))
+      >>> variables = model.init(jax.random.key(0), images)
+      >>> maps = capture_feature_maps(model, images, variables=variables)
+      >>> {path: layer.after.shape for path, layer in maps.items()}
+      {'layers_0': (2, 16, 16, 4), 'layers_2': (2, 16, 16, 8)}
+    """
+    name = type(model).__name__
+    if not isinstance(model, nn.Module | nnx.Module):
+        raise ValueError(
+            f"model is of type {name}; expected a flax.linen.Module or flax.nnx.Module"
+        )
+    if isinstance(model, nn.Module):
+        if variables is None:
+            raise ValueError(
+                f"variables is missing: {name} is a Linen module, which needs what its "
+                "init returns, such as {'params': ..., 'batch_stats': ...}"
+            )
+        maps = run_linen(model, variables, batch, **call_kwargs)
+    else:
+        if variables is not None:
+            raise ValueError(
+                f"variables is given, but {name} is an NNX module, which holds its own"
+            )
+        maps = run_nnx(model, batch, **call_kwargs)
+    return {
+        path: FeatureMaps(before, activation(before)) for path, before in maps.items()
+    }
+
+
+def feature_map_report(
+    model: nn.Module | nnx.Module,
+    batch: chex.ArrayTree,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+    **call_kwargs: Any,
+) -> FeatureMapReport:
+    """Similarity of the feature maps of each conv layer, as a table.
+
+    Centered, each map less its mean: what is left when the constant part, which all
+    maps of a natural image share, does not count.
+
+    Args:
+      model: As in `capture_feature_maps`, which says what is captured and what is not.
+      batch: As in `capture_feature_maps`.
+      variables: As in `capture_feature_maps`.
+      activation: As in `capture_feature_maps`.
+      **call_kwargs: As in `capture_feature_maps`.
+
+    Returns:
+      A `FeatureMapReport`: print it, or read its `layers`.
+
+    Raises:
+      ValueError: As `capture_feature_maps`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> ones = nnx.initializers.ones
+      >>> model = nnx.Conv(1, 2, (1, 1), kernel_init=ones, rngs=nnx.Rngs(0))
+      >>> print(feature_map_report(model, jnp.eye(4).reshape(1, 4, 4, 1)))
+      layer    shape  before   after  before, centered  after, centered
+      Conv   1x4x4x2  1.0000  1.0000            1.0000           1.0000
+
+    Source: Belmekki et al., arXiv 2411.03226, section 4.
+    """
+    maps = capture_feature_maps(
+        model, batch, variables=variables, activation=activation, **call_kwargs
+    )
+    return FeatureMapReport(
+        [
+            LayerFeatureMapSimilarity(
+                path,
+                layer.before.shape,
+                *(
+                    float(feature_map_similarity(side, center=center))
+                    for center in (False, True)
+                    for side in layer
+                ),
+            )
+            for path, layer in maps.items()
+        ]
+    )
