@@ -1,0 +1,1 @@
+"""Experiments on Convolutional Similarity: the paper's theory, and training."""
