@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from convsim_jax import orthogonality
 from convsim_jax._autocorrelation import autocorrelation
 from convsim_jax._correlation import cross_correlate
 from convsim_jax._feature_maps import feature_map_similarity
@@ -26,6 +27,8 @@ __all__ = [
     "convolutional_similarity",
     "similarity_matrix",
     "kernel_cosine_similarity",
+    # What it is compared with.
+    "orthogonality",
     # Feature maps.
     "feature_map_similarity",
     # A network.

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from convsim_jax._correlation import accumulation_dtype
@@ -137,8 +138,11 @@ def add_convolutional_similarity(
 
 def check_strength(strength: Any) -> None:
     """Raises a ValueError unless `strength` is a scalar, finite and not negative."""
-    value = jnp.asarray(strength)
-    if value.ndim or not jnp.isfinite(value) or value < 0:
+    try:
+        valid = np.ndim(strength) == 0 and 0 <= float(strength) < np.inf
+    except (TypeError, ValueError):
+        valid = False
+    if not valid or isinstance(strength, str):
         raise ValueError(
             f"strength is {strength!r}; expected a finite number, 0 or larger, or a "
             "schedule of the number of updates"

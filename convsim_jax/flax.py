@@ -15,8 +15,8 @@ try:
 except ImportError as error:
     raise ImportError("convsim_jax.flax needs Flax: pip install flax") from error
 
-from convsim_jax._capture import run_linen, run_nnx
 from convsim_jax._feature_maps import feature_map_similarity
+from convsim_jax._flax_capture import run_linen, run_nnx
 from convsim_jax._table import aligned_table
 
 
@@ -110,7 +110,7 @@ def capture_feature_maps(
 
     Returns:
       For each conv layer, in order of use, its path such as `"Block_0/Conv_1"` and its
-      `FeatureMaps`.
+      `FeatureMaps`. `jax.jit` sorts the dicts it returns by their keys.
 
     Raises:
       ValueError: The model is not a Flax module, applies no conv layer or one inside

@@ -129,7 +129,7 @@ def spectral_restricted_isometry(
 
     A lower bound that grows to the spectral norm of E with t. E itself is never formed:
     a step costs two products of W and a vector. The derivative is taken through all
-    steps. The released code takes t = 2, and a new random v at each training step.
+    steps. The released code takes t = 2 and a random v.
 
     Args:
       kernel: Conv kernel of shape `(*window, C, M)`.

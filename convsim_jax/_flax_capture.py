@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -65,10 +66,11 @@ class _Application:
         return f"{SOWN}_{self.count}"
 
     @property
-    def maps(self) -> jax.Array:
-        """The output with a single batch axis: Flax takes any number of them."""
-        window_rank = np.size(self.layer.kernel_size)
-        return self.output.reshape(-1, *self.output.shape[-window_rank - 1 :])
+    def shape(self) -> tuple[int, ...]:
+        """Of the output with a single batch axis: Flax takes any number of them."""
+        *sides, M = self.output.shape
+        batch = len(sides) - np.size(self.layer.kernel_size)
+        return math.prod(sides[:batch]), *sides[batch:], M
 
 
 class _Recorder:
@@ -99,7 +101,7 @@ class _Recorder:
         application.layer.sow(
             self.collection,
             application.name,
-            application.maps,
+            application.output.reshape(application.shape),
             init_fn=lambda: None,
             reduce_fn=lambda _, latest: latest,
         )
@@ -118,7 +120,7 @@ class _Recorder:
         for application in self.applications:
             path = "/".join(map(str, application.path)) or model
             before = found.get((*application.path, application.name))
-            if before is None or before.shape != application.maps.shape:
+            if before is None or before.shape != application.shape:
                 raise ValueError(
                     f"conv layer {path} of {model} runs inside scan or vmap, which "
                     "stack its feature maps or drop them; capture those of the same "
