@@ -33,7 +33,9 @@ def conv_kernels(
     Without a mask they are the leaves of rank 4 that are called `kernel`, as in Flax, or
     `weight` where `layout="OIHW"`, as in Equinox and PyTorch. Kernels of rank 3 and 5
     count only where a mask says so: an attention layer's `kernel` has rank 3 too, and
-    one of rank 5 is a 3-D conv or a scanned stack of 2-D ones.
+    one of rank 5 is a 3-D conv or a scanned stack of 2-D ones. Flax's `ConvLocal`, which
+    shares no weights, and `ConvTranspose(transpose_kernel=True)`, whose last two axes are
+    swapped, have a `kernel` of rank 4 that is none of these: leave it out by a mask.
 
     Args:
       params: Tree of parameters: Flax Linen's dicts, NNX state, an Equinox module, or any

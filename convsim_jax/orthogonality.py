@@ -157,7 +157,8 @@ def spectral_restricted_isometry(
         raise ValueError(f"iterations is {iterations!r}; expected a positive int")
     W = _columns(kernel)
     key = jax.random.key(0) if key is None else key
-    start = jax.random.normal(key, W.shape[1:], W.dtype)
+    # In float32 for every dtype, which would draw other numbers otherwise.
+    start = jax.random.normal(key, W.shape[1:], jnp.float32).astype(W.dtype)
     return _power_iteration(W, start, iterations).astype(kernel.dtype)
 
 

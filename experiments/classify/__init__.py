@@ -1,0 +1,1 @@
+"""Trains small CNNs with and without Convolutional Similarity, and compares."""

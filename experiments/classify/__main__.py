@@ -1,0 +1,292 @@
+"""Trains a small CNN with and without Convolutional Similarity, and compares.
+
+    python -m experiments.classify
+
+compares all methods on scikit-learn's handwritten digits, which need no download. It
+takes two minutes on 2 CPU cores, and each method gets 98 to 99 % of the test images
+right. With CIFAR-10 prepared for tensorflow-datasets in TFDS_DATA_DIR,
+
+    python -m experiments.classify --dataset cifar10 --train-size 10000
+
+does the same on photographs. It prints a table, and keeps it in a run folder, along with
+the results of every seed, plots, and the first seed's kernels.
+"""
+
+import json
+import math
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+import convsim_jax as cs
+from experiments import command_line
+from experiments.classify import data, plots
+from experiments.classify.measurement import measure
+from experiments.classify.methods import METHODS, Pairs
+from experiments.classify.models import MODELS
+from experiments.classify.results import Result, RunFolder, replacing
+from experiments.classify.summary import curve_rows, seed_rows, table
+from experiments.classify.training import Trainer
+
+COMMAND = "python -m experiments.classify"
+# Feature maps are compared on that many of the images that are scored, the first ones.
+MEASURED_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, how, and where the results go.
+
+    Attributes:
+        dataset: digits, or a TFDS image classification dataset such as cifar10.
+        model: cnn: three 3x3 convs with batch normalisation and max pooling. cnn-plain:
+            the same without batch normalisation.
+        methods: What to compare. none: the network as it is, the baseline. paper-init,
+            scale-free-init: the paper's loss, or the scale-free cross-channel one,
+            minimised before training. paper-reg, scale-free-reg: the same losses added
+            in training. control: random kernels, each layer's scaled to the norm that
+            paper-init reaches.
+        strength: Factor of the loss that paper-reg and scale-free-reg add. Default: 0.001
+            for the one, 0.3 for the other.
+        steps: Steps of an initialization, of Adam at 2e-3.
+        preserve_norm: Keep the norm of each output channel's kernel in an initialization.
+        pairs: Pairs of kernels that the losses are summed over. The paper's own code
+            takes adjacent ones.
+        seeds: Number of seeds. A seed fixes the random weights and the order of images,
+            whatever the method.
+        epochs: Number of epochs.
+        train_size: Number of training images, drawn at random once for all seeds.
+            Default: all.
+        batch_size: Images a step. Those left over at the end of an epoch's order sit it
+            out.
+        learning_rate: Learning rate of SGD at the start. It falls to 0 as a cosine.
+        momentum: Momentum of SGD.
+        width: Output channels of the first conv. The next have two and four times as
+            many.
+        activation: Activation after each conv.
+        validation: Score a fifth of the training images, held out, instead of the test
+            images: to choose options by.
+        data_dir: Folder of prepared TFDS datasets. Default: TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
+        download: Let TFDS download and prepare the dataset if it is not there, for which
+            it needs TensorFlow.
+        output: Run folder. One that holds part of a run with the same options goes on
+            from there. Default: runs/<dataset>-<model>-<time>.
+    """
+
+    dataset: str = "digits"
+    model: str = "cnn"
+    methods: tuple[str, ...] = tuple(METHODS)
+    strength: float | None = None
+    steps: int = 100
+    preserve_norm: bool = False
+    pairs: Pairs = "all"
+    seeds: int = 5
+    epochs: int = 20
+    train_size: int | None = None
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    width: int = 32
+    activation: Literal["relu", "elu"] = "relu"
+    validation: bool = False
+    data_dir: Path | None = None
+    download: bool = False
+    output: Path | None = None
+
+    def check(self) -> None:
+        """Raises a ValueError that names the first option out of range."""
+        for name, chosen, known in (
+            ("model", [self.model], MODELS),
+            ("methods", self.methods, METHODS),
+        ):
+            unknown = [choice for choice in chosen if choice not in known]
+            if unknown:
+                raise ValueError(
+                    f"--{name} is {unknown[0]!r}; expected {', '.join(known)}"
+                )
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(
+                f"--methods is {' '.join(self.methods)!r}; expected names, each once"
+            )
+        least = {"steps": 0, "seeds": 1, "epochs": 1, "batch_size": 1, "width": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(
+                    f"{flag(name)} is {getattr(self, name)}; expected {bound} or more"
+                )
+        if self.strength is not None and not 0 <= self.strength < math.inf:
+            raise ValueError(f"--strength is {self.strength}; expected 0 or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"--learning-rate is {self.learning_rate}; expected more than 0"
+            )
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"--momentum is {self.momentum}; expected 0 to less than 1")
+
+
+def flag(name: str) -> str:
+    """The option of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def main(config: Config) -> None:
+    """Trains what is not trained yet, prints the table, writes the run folder."""
+    config.check()
+    clock = time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        dataset = data.load(
+            config.dataset,
+            train_size=config.train_size,
+            validation=config.validation,
+            data_dir=config.data_dir,
+            download=config.download,
+            track=lambda starts, what: progress.track(list(starts), description=what),
+        )
+        trainer = make_trainer(config, dataset)
+        folder = open_folder(config)
+        total = config.epochs * len(config.methods)
+        task = progress.add_task("training", total=total)
+        for name in config.methods:
+            if name in folder.results:
+                progress.advance(task, config.epochs)
+                continue
+            progress.update(task, description=f"{name}: compiling")
+
+            def show(accuracy: np.ndarray, name: str = name) -> None:
+                text = f"{name}: {np.mean(accuracy):.1f} %"
+                progress.update(task, advance=1, description=text)
+
+            try:
+                train(name, config, trainer, folder, show)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"the same command with --output {folder.path} goes on at {name}"
+                ) from None
+        progress.update(task, description="plots")
+        results = {name: folder.results[name] for name in config.methods}
+        text = f"{headline(config, dataset)}\n\n{table(results)}\n"
+        with replacing(folder.path / "table.txt", "w") as file:
+            file.write(text)
+        folder.write_csv("results.csv", *seed_rows(results))
+        folder.write_csv("curves.csv", *curve_rows(results))
+        plots.draw(folder, results, headline(config, dataset))
+        progress.update(task, description="done")
+    print(text)
+    print(f"{time.perf_counter() - clock:.0f} s; results and plots: {folder.path}")
+
+
+def make_trainer(config: Config, dataset: data.Dataset) -> Trainer:
+    """The trainer, with options that fit the images."""
+    count, height, width, _ = dataset.train.images.shape
+    if config.batch_size > count:
+        raise ValueError(
+            f"--batch-size is {config.batch_size}; expected at most {count}, the number "
+            "of training images"
+        )
+    model = MODELS[config.model](
+        classes=dataset.classes, width=config.width, activation=config.activation
+    )
+    if min(height, width) < model.smallest_image:
+        raise ValueError(
+            f"--dataset {config.dataset} has images of {height}x{width}; expected at "
+            f"least {model.smallest_image}x{model.smallest_image} for {config.model}"
+        )
+    options = (field.name for field in fields(Trainer) if hasattr(config, field.name))
+    return Trainer(
+        model=model,
+        train=dataset.train,
+        test=dataset.test,
+        **{name: getattr(config, name) for name in options if name != "model"},
+    )
+
+
+def open_folder(config: Config) -> RunFolder:
+    """The run folder: a new one, or one to go on with."""
+    started = time.strftime("%Y%m%d-%H%M%S")
+    name = re.sub(r"[^\w.-]", "-", f"{config.dataset}-{config.model}-{started}")
+    options = json.loads(json.dumps(asdict(config), default=str))  # as it is read again
+    for name in ("output", "data_dir", "download"):  # no result depends on them
+        del options[name]
+    about = {
+        "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
+        "device": str(jax.devices()[0]),
+        "versions": {
+            "convsim_jax": cs.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("jax", "flax", "optax")},
+        },
+    }
+    return RunFolder(
+        config.output or Path("runs", name), json.loads(json.dumps(options)), about
+    )
+
+
+def train(
+    name: str,
+    config: Config,
+    trainer: Trainer,
+    folder: RunFolder,
+    on_epoch: Callable[[np.ndarray], None],
+) -> None:
+    """Trains all seeds of a method, measures them, and keeps what they came to."""
+    method = METHODS[name]
+    strength = method.strength
+    if method.regularizer is not None and config.strength is not None:
+        strength = config.strength
+    training = trainer.run(method, strength, on_epoch)
+    images = jnp.asarray(trainer.test.images[:MEASURED_IMAGES])
+    measurements, kernels = {}, {}
+    for when in ("start", "end"):
+        variables = getattr(training, when)
+        measured = measure(trainer.model, variables, images, config.pairs)
+        measurements[when] = jax.tree.map(np.asarray, measured)
+        first_seed = jax.tree.map(lambda leaf: leaf[0], variables["params"])
+        for path, kernel in cs.conv_kernels(first_seed).items():
+            kernels[f"{when}/{path}"] = np.asarray(kernel)
+    result = Result(
+        strength=strength,
+        seconds=training.seconds,
+        diverged_at=training.diverged_at,
+        loss=training.loss,
+        accuracy=training.accuracy,
+        **measurements,
+    )
+    folder.add(name, result, kernels)
+
+
+def headline(config: Config, dataset: data.Dataset) -> str:
+    """What the table is of."""
+    height, width, channels = dataset.train.images.shape[1:]
+    scored = "held-out training" if config.validation else "test"
+    return (
+        f"{config.dataset}: {len(dataset.train.labels)} training and "
+        f"{len(dataset.test.labels)} {scored} images of {height}x{width}x{channels}, "
+        f"{dataset.classes} classes; {config.model}, {config.activation}; "
+        f"{config.seeds} seeds of {config.epochs} epochs"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main, Config, prog=COMMAND, description=__doc__))

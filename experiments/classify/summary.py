@@ -1,0 +1,174 @@
+"""What the results say: means over seeds, their intervals, and one table of them."""
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import chex
+import numpy as np
+import rich.box
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from experiments.classify.measurement import Measurement
+from experiments.classify.results import Result
+
+BASELINE = "none"
+
+
+MEASURES: dict[str, Callable[[Measurement], chex.Array]] = {
+    "feature_map_similarity": lambda measured: measured.before.mean(axis=-1),
+    "feature_map_similarity_activated": lambda measured: measured.after.mean(axis=-1),
+    "paper_loss": lambda measured: measured.paper_loss,
+    "scale_free_loss": lambda measured: measured.scale_free_loss,
+    "norm": lambda measured: measured.norm,
+}
+
+
+class Interval(NamedTuple):
+    """A mean, and how far its 95 % interval reaches to either side.
+
+    Student's t over seeds: NaN for the interval of one seed, and for all of none.
+    """
+
+    mean: float
+    reach: float
+
+
+def interval(values: np.ndarray) -> Interval:
+    """The mean of independent values and its interval.
+
+    >>> interval(np.array([1.0, 2.0, 3.0]))
+    Interval(mean=2.0, reach=2.484...)
+    """
+    count = len(values)
+    if count < 2:
+        return Interval(float(values.mean()) if count else np.nan, np.nan)
+    error = values.std(ddof=1) / np.sqrt(count)
+    return Interval(float(values.mean()), float(stats.t.ppf(0.975, count - 1) * error))
+
+
+def difference(result: Result, baseline: Result) -> np.ndarray:
+    """Final accuracy less the baseline's, of the seeds that finished in both."""
+    both = result.finished & baseline.finished
+    return result.accuracy[both, -1] - baseline.accuracy[both, -1]
+
+
+def epochs_to_reach(accuracy: np.ndarray, target: float) -> np.ndarray:
+    """First epoch, counted from 1, with at least that accuracy; NaN where there is none.
+
+    >>> epochs_to_reach(np.array([[50.0, 60.0, 55.0], [50.0, 50.0, 50.0]]), 60.0)
+    array([ 2., nan])
+    """
+    reached = accuracy >= target
+    return np.where(reached.any(axis=-1), reached.argmax(axis=-1) + 1.0, np.nan)
+
+
+def seed_rows(results: Mapping[str, Result]) -> tuple[list[str], list[list]]:
+    """Header and rows, one for each method and seed; NaN once a seed has diverged."""
+    header = ["method", "seed", "strength", "diverged_at", "accuracy"]
+    header += [f"{name}_{when}" for when in ("start", "end") for name in MEASURES]
+    rows = []
+    for method, result in results.items():
+        for seed, diverged_at in enumerate(result.diverged_at.tolist()):
+            accuracy = result.accuracy[seed, -1]
+            row = [method, seed, result.strength, diverged_at or None, accuracy]
+            for measurement in (result.start, result.end):
+                row += [measure(measurement)[seed] for measure in MEASURES.values()]
+            rows.append(row)
+    return header, rows
+
+
+def curve_rows(results: Mapping[str, Result]) -> tuple[list[str], list[list]]:
+    """Header and rows, one for each method, seed and epoch."""
+    rows = [
+        [method, seed, epoch + 1, result.accuracy[seed, epoch], result.loss[seed, epoch]]
+        for method, result in results.items()
+        for seed, epoch in np.ndindex(result.accuracy.shape)
+    ]
+    return ["method", "seed", "epoch", "accuracy", "loss"], rows
+
+
+def table(results: Mapping[str, Result]) -> str:
+    """The methods side by side, and what to know about them.
+
+    The columns that compare with `none` are there if it is.
+    """
+    baseline = results.get(BASELINE)
+    if baseline is not None and not baseline.finished.any():
+        baseline = None
+    columns = Table(
+        box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    columns.add_column("method", no_wrap=True)
+    for header in (
+        "test\naccuracy %",
+        *(["less that\nof none", "epochs to\nits final"] if baseline else []),
+        *(heading for heading, _ in ARROWS.values()),
+        "time\ns",
+    ):
+        columns.add_column(header, justify="right", no_wrap=True)
+    notes = []
+    for method, result in results.items():
+        finished = result.finished
+        cells = [method, _mean(interval(result.accuracy[finished, -1]))]
+        if baseline is not None:
+            gain = interval(difference(result, baseline))
+            target = float(baseline.accuracy[baseline.finished, -1].mean())
+            epochs = epochs_to_reach(result.accuracy[finished], target)
+            signed = "+" * (gain.mean >= 0) + _mean(gain)
+            cells += ["" if method == BASELINE else signed, _epochs(epochs)]
+        for measure, (_, form) in ARROWS.items():
+            start, end = (
+                MEASURES[measure](measured)[finished].mean() if finished.any() else np.nan
+                for measured in (result.start, result.end)
+            )
+            cells.append(f"{form(start)} → {form(end)}" if finished.any() else "-")
+        columns.add_row(*cells, f"{result.seconds:.1f}")
+        if not finished.all():
+            at = ", ".join(map(str, np.unique(result.diverged_at[~finished])))
+            notes.append(
+                f"{method}: {(~finished).sum()} of {len(finished)} seeds diverged at "
+                f"epoch {at}; its row is of the others"
+            )
+    text = io.StringIO()
+    Console(file=text, width=1000, color_system=None).print(columns)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join([*lines, *notes])
+
+
+def _mean(value: Interval) -> str:
+    if np.isnan(value.mean):
+        return "-"
+    reach = "" if np.isnan(value.reach) else f" ± {value.reach:.2f}"
+    return f"{value.mean:.2f}{reach}"
+
+
+def _epochs(epochs: np.ndarray) -> str:
+    reached = epochs[~np.isnan(epochs)]
+    if not len(reached):
+        return "-"
+    some = "" if len(reached) == len(epochs) else f" ({len(reached)} of {len(epochs)})"
+    return f"{reached.mean():.1f}{some}"
+
+
+def _short(value: float) -> str:
+    """Two or three significant digits.
+
+    >>> [_short(value) for value in (0.00123, 0.0123, 1.5, 12.34, 1234.5, 1e6)]
+    ['1.2e-3', '0.012', '1.50', '12.3', '1234', '1.0e6']
+    """
+    if value >= 1e5 or 0 < value < 1e-2:
+        return re.sub(r"e\+?(-?)0?", r"e\1", f"{value:.1e}")
+    return f"{value:.0f}" if value >= 100 else f"{value:#.{3 if value >= 0.1 else 2}g}"
+
+
+# Headings of the columns that show a measure before and after training, and its format.
+ARROWS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "feature_map_similarity": ("feature-map\nsimilarity", "{:.3f}".format),
+    "paper_loss": ("paper's\nloss", _short),
+    "scale_free_loss": ("scale-free\nloss", "{:.2f}".format),
+    "norm": ("kernel\nnorm", _short),
+}

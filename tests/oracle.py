@@ -1,0 +1,157 @@
+"""Independent oracles: NumPy and SciPy, float64, plain loops, nothing of JAX.
+
+Kernels have shape ``(*window, C, M)``. Speed is no aim here.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy import signal
+
+Array = np.ndarray
+
+
+def float64(x) -> Array:
+    return np.asarray(x).astype(np.float64)
+
+
+def cross_correlate(a, b) -> Array:
+    """``(a * b)[l] = sum_n a[n] b[n+l]`` for every lag of two spatial filters."""
+    return signal.correlate(float64(b), float64(a), mode="full", method="direct")
+
+
+def pairs_of(outputs: int, pairs: str, groups: int = 1) -> Iterator[tuple[int, int]]:
+    """Pairs ``i < j`` of output channels that read the same input channels."""
+    per_group = outputs // groups
+    for i in range(outputs):
+        for j in range(i + 1, outputs):
+            if i // per_group == j // per_group and (pairs == "all" or j == i + 1):
+                yield i, j
+
+
+def similarity(kernel, i: int, j: int, channels: str = "matched") -> float:
+    """``CS(i, j)`` by its definition, one pair of spatial filters at a time."""
+    total, inputs = 0.0, kernel.shape[-2]
+    for c in range(inputs):
+        for d in range(inputs) if channels == "cross" else [c]:
+            r = cross_correlate(kernel[..., c, i], kernel[..., d, j])
+            total += float(np.sum(r * r))
+    return total
+
+
+def scale_free(kernel, i: int, j: int, channels: str = "matched") -> float:
+    """``CS(i,j) / sqrt(CS(i,i) CS(j,j))``; 0 where a kernel is zero."""
+    own = similarity(kernel, i, i, channels), similarity(kernel, j, j, channels)
+    if min(own) == 0:
+        return 0.0
+    return similarity(kernel, i, j, channels) / np.sqrt(own[0]) / np.sqrt(own[1])
+
+
+def similarity_matrix(
+    kernel, *, channels="matched", normalize=False, feature_group_count=1
+) -> Array:
+    kernel = float64(kernel)
+    outputs = kernel.shape[-1]
+    entry = scale_free if normalize else similarity
+    matrix = np.zeros((outputs, outputs))
+    for i in range(outputs):
+        matrix[i, i] = entry(kernel, i, i, channels)
+    for i, j in pairs_of(outputs, "all", feature_group_count):
+        matrix[i, j] = matrix[j, i] = entry(kernel, i, j, channels)
+    return matrix
+
+
+def convolutional_similarity(
+    kernel, *, pairs="all", channels="matched", normalize=False, feature_group_count=1
+) -> float:
+    kernel = float64(kernel)
+    terms = [
+        (scale_free if normalize else similarity)(kernel, i, j, channels)
+        for i, j in pairs_of(kernel.shape[-1], pairs, feature_group_count)
+    ]
+    if not terms:
+        return 0.0
+    return float(np.mean(terms) if normalize else np.sum(terms))
+
+
+def adjacent_loss_of_paper(kernel) -> float:
+    """The official loss of one 2-D layer: every index written out.
+
+    Each output channel's filters slide over the next output channel's, zero
+    padded by the window's size less one, input channel by input channel.
+    """
+    kernel = float64(kernel)
+    height, width, inputs, outputs = kernel.shape
+    loss = 0.0
+    for i in range(outputs - 1):
+        for c in range(inputs):
+            for p in range(1 - height, height):
+                for q in range(1 - width, width):
+                    product = 0.0
+                    for y in range(height):
+                        for x in range(width):
+                            if 0 <= y + p < height and 0 <= x + q < width:
+                                product += (
+                                    kernel[y, x, c, i] * kernel[y + p, x + q, c, i + 1]
+                                )
+                    loss += product**2
+    return loss
+
+
+def cosine(a, b) -> float:
+    a, b = float64(a).ravel(), float64(b).ravel()
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / norms) if norms else 0.0
+
+
+def kernel_cosine_similarity(kernel) -> Array:
+    outputs = kernel.shape[-1]
+    return np.array(
+        [
+            [cosine(kernel[..., i], kernel[..., j]) for j in range(outputs)]
+            for i in range(outputs)
+        ]
+    )
+
+
+def feature_map_similarity(maps, *, center=False) -> float:
+    """Mean absolute cosine over pairs of channels, then over images."""
+    per_image = []
+    for image in float64(maps):
+        channels = [image[..., m] for m in range(image.shape[-1])]
+        if center:
+            channels = [f - f.mean() for f in channels]
+        cosines = [
+            abs(cosine(channels[i], channels[j]))
+            for i, j in pairs_of(len(channels), "all")
+        ]
+        per_image.append(np.mean(cosines) if cosines else 0.0)
+    return float(np.mean(per_image))
+
+
+def total_similarity(kernels, **options) -> float:
+    return sum(convolutional_similarity(kernel, **options) for kernel in kernels)
+
+
+def gradient(function: Callable[[Array], float], x, step: float = 1e-3) -> Array:
+    """Central differences with five points: exact for polynomials of degree 4.
+
+    Steps are relative to the size of each output channel (the last axis).
+    """
+    x = float64(x)
+    size = np.sqrt(np.mean(x**2, axis=tuple(range(x.ndim - 1))))
+    steps = np.broadcast_to(step * np.where(size > 0, size, 1.0), x.shape)
+    result = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        h = np.zeros_like(x)
+        h[index] = steps[index]
+        result[index] = (
+            8 * (function(x + h) - function(x - h))
+            - (function(x + 2 * h) - function(x - 2 * h))
+        ) / (12 * steps[index])
+    return result
+
+
+def relative_error(result, expected) -> float:
+    result, expected = float64(result), float64(expected)
+    return float(np.linalg.norm(result - expected) / np.linalg.norm(expected))

@@ -1,0 +1,277 @@
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import convsim_jax as cs
+
+PARAMS = {
+    "conv": {"kernel": jnp.ones((3, 2, 2, 4)), "bias": jnp.ones(4)},
+    "temporal": {"kernel": jnp.ones((3, 2, 4))},
+    "volume": {"kernel": jnp.ones((1, 2, 1, 2, 4))},
+    "head": {"kernel": jnp.ones((4, 2)), "kernel_scale": jnp.ones((1, 1, 1, 2))},
+}
+
+
+def shapes(params, **options):
+    return {path: k.shape for path, k in cs.conv_kernels(params, **options).items()}
+
+
+def ranks(params):
+    return {leaf.ndim for leaf in jax.tree.leaves(params)}
+
+
+class ScannedConv(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Conv(6, (3, 3))(x), None
+
+
+class LinenNet(nn.Module):
+    """Convs beside kernels of every other rank: attention, scanned, 1-D, dense."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 2))(x)
+        x = nn.Conv(6, (1, 1), feature_group_count=2, name="grouped")(x)
+        scan = nn.scan(
+            ScannedConv,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=3,
+        )
+        x, _ = scan(name="scanned")(x, None)
+        x = x.reshape(x.shape[0], -1, 6)
+        x = nn.MultiHeadDotProductAttention(num_heads=2)(x)
+        x = nn.Conv(4, (3,), name="temporal")(x)
+        return nn.Dense(2)(x)
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(3, 4, (3, 2), rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.blocks = nnx.List([nnx.Conv(4, 4, (1, 1), rngs=rngs) for _ in range(2)])
+        self.attention = nnx.MultiHeadAttention(
+            num_heads=2, in_features=4, decode=False, rngs=rngs
+        )
+        self.head = nnx.Linear(4, 2, rngs=rngs)
+
+
+class EquinoxNet(eqx.Module):
+    conv: eqx.nn.Conv2d
+    layers: list
+    temporal: eqx.nn.Conv1d
+    kernel: jax.Array  # the other layout's name
+
+    def __init__(self, key):
+        self.conv = eqx.nn.Conv2d(3, 4, (3, 2), key=key)
+        self.layers = [
+            eqx.nn.Conv2d(4, 4, 1, key=key),
+            eqx.nn.Lambda(jax.nn.relu),
+            eqx.nn.Linear(4, 2, key=key),
+        ]
+        self.temporal = eqx.nn.Conv1d(4, 4, 3, key=key)
+        self.kernel = jnp.ones((3, 3, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def linen():
+    shapes = jax.eval_shape(LinenNet().init, jax.random.key(0), jnp.ones((1, 4, 4, 3)))
+    return jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes["params"])
+
+
+@pytest.fixture(scope="module")
+def nnx_state():
+    return nnx.state(NnxNet(nnx.Rngs(0)), nnx.Param)
+
+
+# Without a mask.
+
+
+def test_leaves_named_kernel_of_rank_four():
+    kernels = cs.conv_kernels(PARAMS)
+    assert list(kernels) == ["conv/kernel"]
+    assert kernels["conv/kernel"] is PARAMS["conv"]["kernel"]
+
+
+def test_linen_convs_and_no_attention_or_scanned_stack(linen):
+    assert ranks(linen) == {1, 2, 3, 4, 5}
+    assert linen["MultiHeadDotProductAttention_0"]["query"]["kernel"].ndim == 3
+    assert linen["scanned"]["Conv_0"]["kernel"].ndim == 5
+    assert shapes(linen) == {
+        "Conv_0/kernel": (3, 2, 3, 4),
+        "grouped/kernel": (1, 1, 2, 6),
+    }
+
+
+def test_nnx_convs_and_no_attention(nnx_state):
+    assert nnx_state["attention"]["query"]["kernel"].ndim == 3
+    expected = {
+        "blocks/0/kernel": (1, 1, 4, 4),
+        "blocks/1/kernel": (1, 1, 4, 4),
+        "conv/kernel": (3, 2, 3, 4),
+    }
+    for state in (nnx_state, nnx.as_pure(nnx_state), nnx.to_pure_dict(nnx_state)):
+        assert shapes(state) == expected
+
+
+def test_equinox_convs():
+    net = EquinoxNet(jax.random.key(0))
+    expected = {"conv/weight": (3, 2, 3, 4), "layers/0/weight": (1, 1, 4, 4)}
+    assert shapes(net, layout="OIHW") == expected
+    trainable = eqx.filter(net, eqx.is_inexact_array)  # with None for the others
+    assert shapes(trainable, layout="OIHW") == expected
+    # weight[o, i, y, x] is kernel[y, x, i, o].
+    kernel = cs.conv_kernels(net, layout="OIHW")["conv/weight"]
+    np.testing.assert_array_equal(kernel[2, 1, 0, 3], net.conv.weight[3, 0, 2, 1])
+    assert shapes(net) == {"kernel": (3, 3, 1, 1)}
+
+
+def test_numpy_leaves_count():
+    (kernel,) = cs.conv_kernels({"kernel": np.ones((3, 3, 1, 2), np.float32)}).values()
+    assert isinstance(kernel, jax.Array)
+
+
+def test_none_leaves_are_passed_over():
+    params = {"a": {"kernel": None}, "b": {"kernel": jnp.ones((1, 1, 1, 2))}}
+    assert shapes(params) == {"b/kernel": (1, 1, 1, 2)}
+    assert shapes(params, mask={"a": True, "b": True}) == {"b/kernel": (1, 1, 1, 2)}
+
+
+def test_under_jit():
+    total = jax.jit(lambda p: sum(k.sum() for k in cs.conv_kernels(p).values()))
+    assert total(PARAMS) == 3 * 2 * 2 * 4
+
+
+# With a mask.
+
+VOLUME_AND_TEMPORAL = {"temporal/kernel": (3, 2, 4), "volume/kernel": (1, 2, 1, 2, 4)}
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {
+            "conv": {"kernel": False, "bias": False},
+            "temporal": {"kernel": True},
+            "volume": {"kernel": True},
+            "head": {"kernel": False, "kernel_scale": False},
+        },
+        {"conv": False, "temporal": True, "volume": {"kernel": True}, "head": False},
+        {"conv": np.False_, "temporal": np.True_, "volume": True, "head": False},
+        lambda params: jax.tree.map(lambda x: x.ndim in (3, 5), params),
+    ],
+    ids=["whole", "prefix", "numpy", "callable"],
+)
+def test_exactly_the_true_leaves_count(mask):
+    assert shapes(PARAMS, mask=mask) == VOLUME_AND_TEMPORAL
+
+
+def test_mask_decides_whatever_the_name():
+    mask = jax.tree.map(lambda x: x.shape == (1, 1, 1, 2), PARAMS)
+    assert shapes(PARAMS, mask=mask) == {"head/kernel_scale": (1, 1, 1, 2)}
+
+
+def test_mask_of_one_bool():
+    assert shapes({"a": jnp.ones((3, 1, 2))}, mask=True) == {"a": (3, 1, 2)}
+
+
+def test_scanned_stack_only_by_mask(linen):
+    mask = jax.tree.map(lambda x: x.ndim == 5, linen)
+    assert shapes(linen, mask=mask) == {"scanned/Conv_0/kernel": (3, 3, 3, 6, 6)}
+
+
+@pytest.mark.parametrize("made_from", [lambda state: state, nnx.as_pure])
+@pytest.mark.parametrize("used_on", [lambda state: state, nnx.as_pure])
+def test_nnx_mask_fits_with_and_without_the_boxes(nnx_state, made_from, used_on):
+    def not_pointwise(params):
+        return jax.tree.map(lambda x: x.ndim == 4 and x.shape[:2] != (1, 1), params)
+
+    mask = not_pointwise(made_from(nnx_state))
+    expected = {"conv/kernel": (3, 2, 3, 4)}
+    assert shapes(used_on(nnx_state), mask=mask) == expected
+    assert shapes(used_on(nnx_state), mask=not_pointwise) == expected
+
+
+def test_equinox_mask():
+    net = eqx.filter(EquinoxNet(jax.random.key(0)), eqx.is_inexact_array)
+    # Not by rank: an Equinox conv's bias has shape (M, 1, 1).
+    mask = jax.tree.map(lambda x: x.shape == (4, 4, 3), net)
+    assert shapes(net, layout="OIHW", mask=mask) == {"temporal/weight": (3, 4, 4)}
+
+
+def test_layout_of_three_spatial_axes():
+    params = {"weight": jnp.ones((4, 2, 5, 6, 7))}
+    expected = {"weight": (5, 6, 7, 2, 4)}
+    assert shapes(params, mask=True, layout="OIHW") == expected
+
+
+def test_leaves_hidden_by_an_optax_mask_are_passed_over():
+    seen = []
+
+    def init(params):
+        seen.append(shapes(params))
+        return optax.EmptyState()
+
+    spy = optax.GradientTransformation(init, lambda u, s, p=None: (u, s))
+    params = {"a": {"kernel": jnp.ones((1, 1, 1, 2))}, "b": PARAMS["conv"]}
+    optax.masked(spy, {"a": False, "b": True}).init(params)
+    assert seen == [{"b/kernel": (3, 2, 2, 4)}]
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "message"),
+    [
+        (
+            {"head": {"kernel": jnp.ones((4, 2))}},
+            {},
+            r"params has no conv kernel.*'kernel' of rank 4.*head/kernel \(4, 2\)",
+        ),
+        (
+            {"conv": {"weight": jnp.ones((3, 3, 1, 2))}},
+            {},
+            r"'kernel' of rank 4.*conv/weight \(3, 3, 1, 2\)",
+        ),
+        (PARAMS, {"layout": "OIHW"}, r"'weight' of rank 4.*conv/kernel"),
+        (PARAMS, {"mask": jax.tree.map(lambda _: False, PARAMS)}, r"mask is True"),
+        ({}, {}, r"params has no conv kernel.*no leaves"),
+        (None, {}, r"params has no conv kernel"),
+        (PARAMS, {"layout": "HWCM"}, r"layout is 'HWCM'.*'HWIO' or 'OIHW'"),
+        (PARAMS, {"mask": {"conv": True}}, r"mask.*no leaf for '(temporal|volume|head)"),
+        (
+            {"conv": PARAMS["conv"]},
+            {"mask": {"conv": True, "decoder": True}},
+            r"mask has.*'decoder'.*structure.*conv/kernel",
+        ),
+        (
+            {"conv": PARAMS["conv"]},
+            {"mask": {"conv": {"kernel": {"deep": True}, "bias": False}}},
+            r"mask has.*'conv/kernel/deep'.*structure",
+        ),
+        (PARAMS, {"mask": jax.tree.map(jnp.ndim, PARAMS)}, r"mask has 1.*True or False"),
+        (PARAMS, {"mask": True}, r"conv/bias.*\(4,\).*rank 1.*3, 4 or 5"),
+        (
+            {"kernel": jnp.ones((3, 3, 1, 2), int)},
+            {},
+            r"kernel.*int32.*floating",
+        ),
+    ],
+)
+def test_rejects(params, options, message):
+    with pytest.raises(ValueError, match=message):
+        cs.conv_kernels(params, **options)
+
+
+def test_error_shortens_a_long_tree():
+    params = {f"layer_{i}": jnp.ones(3) for i in range(500)}
+    with pytest.raises(ValueError, match="more") as error:
+        cs.conv_kernels(params)
+    assert len(str(error.value)) < 1000

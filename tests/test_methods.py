@@ -1,0 +1,73 @@
+"""Methods: what each does to the kernels before training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import convsim_jax as cs
+from experiments.classify.methods import METHODS, PAPER
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Two seeds of a network."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    return {
+        "Conv_0": {
+            "kernel": jax.random.normal(keys[0], (2, 3, 3, 1, 4)),
+            "bias": jax.random.normal(keys[1], (2, 4)),
+        },
+        "Dense_0": {"kernel": jax.random.normal(keys[2], (2, 8, 3))},
+    }
+
+
+def halve_and_shift(params, objective):
+    """Stands in for a minimiser, of which only the conv kernels' norms matter."""
+    factors = jnp.array([0.5, 0.25]).reshape(2, 1, 1, 1, 1)
+    kernel = params["Conv_0"]["kernel"][..., ::-1] * factors
+    return {**params, "Conv_0": {**params["Conv_0"], "kernel": kernel}}
+
+
+def test_control_takes_the_norms_of_paper_init_and_nothing_else(params):
+    seen = []
+
+    def minimize(params, objective):
+        seen.append(objective)
+        return halve_and_shift(params, objective)
+
+    scaled = METHODS["control"].initialize(params, minimize)
+    reached = METHODS["paper-init"].initialize(params, minimize)
+    assert seen == [PAPER, PAPER]
+    for seed in range(2):
+        kernel, expected, random = (
+            np.asarray(tree["Conv_0"]["kernel"][seed], np.float64)
+            for tree in (scaled, reached, params)
+        )
+        norm = np.linalg.norm(expected)
+        np.testing.assert_allclose(np.linalg.norm(kernel), norm, rtol=1e-5)
+        cosine = (kernel * random).sum() / np.linalg.norm(random) / norm
+        np.testing.assert_allclose(cosine, 1, rtol=1e-5)
+    for layer, leaf in (("Conv_0", "bias"), ("Dense_0", "kernel")):
+        np.testing.assert_array_equal(scaled[layer][leaf], params[layer][leaf])
+
+
+@pytest.mark.parametrize("name", ["none", "paper-reg", "scale-free-reg"])
+def test_other_methods_start_from_the_random_weights(name, params):
+    assert METHODS[name].initialize(params, halve_and_shift) is params
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("paper", {}),
+        ("scale-free", {"channels": "cross", "normalize": True}),
+    ],
+)
+def test_objectives_are_the_library_s(name, options, params):
+    first_seed = jax.tree.map(lambda leaf: leaf[0], params)
+    objectives = []
+    METHODS[f"{name}-init"].initialize(params, lambda _, given: objectives.append(given))
+    assert objectives == [METHODS[f"{name}-reg"].regularizer]
+    value = cs.total_similarity(first_seed, **objectives[0]._asdict())
+    np.testing.assert_array_equal(value, cs.total_similarity(first_seed, **options))
