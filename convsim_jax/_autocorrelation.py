@@ -84,14 +84,23 @@ def half_lags(window: Sequence[int]) -> list[tuple[int, ...]]:
     return [lag for lag in lags if lag >= zero]
 
 
-def planes_and_weights(kernel: jax.Array) -> tuple[list[jax.Array], list[float]]:
+def planes_of_kernel(kernel: jax.Array) -> list[jax.Array]:
     """The form of the autocorrelation that suits the kernel's window."""
-    taps = math.prod(kernel.shape[:-2])
-    return (lag_planes if taps <= MAX_UNROLLED_TAPS else spectral_planes)(kernel)
+    planes = lag_planes if _is_small(kernel.shape[:-2]) else spectral_planes
+    return planes(kernel)
 
 
-def lag_planes(kernel: jax.Array) -> tuple[list[jax.Array], list[float]]:
-    """One plane for each of `half_lags`: lag zero counts once, every other one twice.
+def plane_weights(window: Sequence[int]) -> list[float]:
+    """The weights of `planes_of_kernel`: 1 for lag or frequency zero, 2 for others."""
+    return [1.0] + [2.0] * (len(half_lags(window)) - 1 if _is_small(window) else 1)
+
+
+def _is_small(window: Sequence[int]) -> bool:
+    return math.prod(window) <= MAX_UNROLLED_TAPS
+
+
+def lag_planes(kernel: jax.Array) -> list[jax.Array]:
+    """One plane for each of `half_lags`.
 
     The window is taken apart by `lax.split`, not by slices: then the derivative puts the
     taps together again by one concatenation, where it would add up padded arrays.
@@ -105,16 +114,15 @@ def lag_planes(kernel: jax.Array) -> tuple[list[jax.Array], list[float]]:
         shifted = {n: tuple(i + j for i, j in zip(n, lag, strict=True)) for n in tap}
         return sum_of([tap[n] * tap[m] for n, m in shifted.items() if m in tap])
 
-    planes = [at_lag(lag) for lag in half_lags(window)]
-    return planes, [1.0] + [2.0] * (len(planes) - 1)
+    return [at_lag(lag) for lag in half_lags(window)]
 
 
-def spectral_planes(kernel: jax.Array) -> tuple[list[jax.Array], list[float]]:
-    """The power spectrum: frequency zero counts once, one of each other pair twice.
+def spectral_planes(kernel: jax.Array) -> list[jax.Array]:
+    """The power spectrum: frequency zero, and one of each other pair of frequencies.
 
-    The spectrum has as many frequencies as there are lags, `2 N - 1` an axis, which is
-    odd: only frequency zero is its own conjugate. Parseval's factor, one over their
-    number, is in the transform.
+    There are as many frequencies as lags, `2 N - 1` an axis, which is odd: only frequency
+    zero is its own conjugate. Parseval's factor, one over their number, is in the
+    transform.
     """
     window, (C, M) = kernel.shape[:-2], kernel.shape[-2:]
     size = 2 * np.asarray(window) - 1
@@ -131,7 +139,7 @@ def spectral_planes(kernel: jax.Array) -> tuple[list[jax.Array], list[float]]:
         2,
     )
     power = real * real + imaginary * imaginary
-    return [power[:1], power[1:]], [1.0, 2.0]
+    return [power[:1], power[1:]]
 
 
 def sum_of(terms: Sequence[jax.Array]) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from convsim_jax._correlation import accumulation_dtype
-from convsim_jax._objective import inverse_sqrt
+from convsim_jax._norms import inverse_sqrt
 
 
 def feature_map_similarity(

@@ -17,7 +17,8 @@ from convsim_jax._kernels import (
     map_leaves,
     to_layout,
 )
-from convsim_jax._objective import Channels, Objective, Pairs, inverse_sqrt, unit_scale
+from convsim_jax._norms import channel_norms, with_channel_norms
+from convsim_jax._objective import Channels, Objective, Pairs
 from convsim_jax._total import GroupCounts, group_counts, sum_over_layers
 
 DEFAULT_OPTIMIZER = optax.adam(2e-3)
@@ -155,18 +156,3 @@ def _minimize(
     return kernels, jax.tree.map(
         lambda before, after: jnp.concatenate([before, after[None]]), history, last
     )
-
-
-def channel_norms(kernel: jax.Array) -> jax.Array:
-    """The norm of each output channel's kernel, of shape `(1, ..., 1, M)`."""
-    return jnp.linalg.norm(
-        kernel.reshape(-1, kernel.shape[-1]), axis=0, keepdims=True
-    ).reshape((1,) * (kernel.ndim - 1) + (-1,))
-
-
-def with_channel_norms(kernel: jax.Array, norms: jax.Array) -> jax.Array:
-    """`kernel` with each output channel scaled to the norm given for it."""
-    direction = unit_scale(kernel)
-    axes = tuple(range(kernel.ndim - 1))
-    square = jnp.sum(direction * direction, axis=axes, keepdims=True)
-    return direction * (inverse_sqrt(square) * norms)

@@ -19,10 +19,11 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 
-from convsim_jax._autocorrelation import planes_and_weights, sum_of
+from convsim_jax._autocorrelation import plane_weights, planes_of_kernel
 from convsim_jax._correlation import accumulation_dtype, check_kernel
+from convsim_jax._norms import inverse_scale, inverse_sqrt
+from convsim_jax._pairs import pair_sum_and_gradient, sum_over_channels
 
 Pairs = Literal["all", "adjacent"]
 Channels = Literal["matched", "cross"]
@@ -120,97 +121,55 @@ def convolutional_similarity(
 
 @partial(jax.jit, static_argnames=("objective", "groups"))
 def similarity_of(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
-    """`convolutional_similarity` of a checked kernel, in its accumulation dtype.
-
-    The lag planes are `(2N - 1)^d / 2 N^d` times as large as the kernel, and cheaper to
-    compute again than to keep: between the forward and the backward pass only their
-    sums, named here, are stored.
-    """
-    kernel = kernel.astype(accumulation_dtype(kernel.dtype))
-    keep_sums = jax.checkpoint_policies.save_only_these_names("sums")
-    return jax.checkpoint(
-        partial(_similarity, objective=objective, groups=groups), policy=keep_sums
-    )(kernel)
+    """`convolutional_similarity` of a checked kernel, in its accumulation dtype."""
+    return _similarity(objective, groups, kernel.astype(accumulation_dtype(kernel.dtype)))
 
 
-def _similarity(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
-    C, M = kernel.shape[-2:]
-    size = M // groups
-    pair_count = groups * (size - 1 if objective.pairs == "adjacent" else _two_of(size))
-    if pair_count == 0:
-        return jnp.zeros((), kernel.dtype)
-    planes, weights = planes_and_weights(kernel)
-    planes = [X.reshape(-1, C, groups, size) for X in planes]
-    if objective.channels == "cross":
-        planes = [_kept(X.sum(1, keepdims=True)) for X in planes]
-    if objective.normalize:
-        power = jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1)))
-        scale, nonzero_count = _inverse_norms(
-            planes, weights, power.reshape(groups, size)
-        )
-        planes = [X * scale for X in planes]
-    if objective.pairs == "adjacent":
-        terms = [jnp.sum(X[..., :-1] * X[..., 1:]) for X in planes]
-    elif objective.normalize:
-        terms = [0.5 * _square_of_sum(X) for X in planes]
-    else:
-        terms = [0.5 * (_square_of_sum(X) - jnp.sum(X * X)) for X in planes]
-    total = sum_of([w * term for w, term in zip(weights, terms, strict=True)])
-    if objective.normalize and objective.pairs == "all":
-        total = total - 0.5 * nonzero_count  # the similarity of each with itself is 1
-    return total / pair_count if objective.normalize else total
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _similarity(objective: Objective, groups: int, kernel: jax.Array) -> jax.Array:
+    return _similarity_and_gradient(objective, groups, kernel)[0]
 
 
-def _inverse_norms(
-    planes: list[jax.Array], weights: list[float], power: jax.Array
+@_similarity.defjvp
+def _similarity_jvp(
+    objective: Objective,
+    groups: int,
+    kernels: tuple[jax.Array],
+    tangents: tuple[jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-    """What makes each channel's similarity with itself 1, and how many are not zero.
+    # All that is kept from the forward for the backward pass is the gradient itself.
+    value, gradient = _similarity_and_gradient(objective, groups, *kernels)
+    return value, jnp.sum(gradient * tangents[0])
 
-    A similarity is of degree 4 in the weights, too small for float32 where they are: so
-    the planes are divided by each channel's power first. The result does not depend on
-    that, and its derivative neither.
-    """
-    nonzero = power >= jnp.finfo(power.dtype).tiny
-    inverse = jnp.where(nonzero, 1.0 / jnp.where(nonzero, power, 1.0), 0.0)
-    inverse = _kept(lax.stop_gradient(inverse))[None, None]
-    square = sum_of(
-        [
-            w * jnp.sum(jnp.square(X * inverse), axis=(0, 1), keepdims=True)
-            for w, X in zip(weights, planes, strict=True)
-        ]
+
+def _similarity_and_gradient(
+    objective: Objective, groups: int, kernel: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    size = kernel.shape[-1] // groups
+    pairs_of_group = size - 1 if objective.pairs == "adjacent" else size * (size - 1) // 2
+    if pairs_of_group == 0:
+        return jnp.zeros((), kernel.dtype), jnp.zeros_like(kernel)
+    planes, transpose = jax.vjp(planes_of_kernel, kernel)
+    if objective.channels == "cross":
+        planes_of_pairs = [sum_over_channels(X) for X in planes]
+    else:
+        planes_of_pairs = planes
+    power = jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1)))
+    value, by_planes = pair_sum_and_gradient(
+        [X.reshape(*X.shape[:2], groups, size) for X in planes_of_pairs],
+        plane_weights(kernel.shape[:-2]),
+        adjacent=objective.pairs == "adjacent",
+        power=power.reshape(groups, size) if objective.normalize else None,
     )
-    count = jnp.sum(nonzero.astype(power.dtype))
-    return inverse * _kept(inverse_sqrt(square)), count
-
-
-def _square_of_sum(plane: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.square(_kept(plane.sum(-1))))
-
-
-def _two_of(size: int) -> int:
-    return size * (size - 1) // 2
-
-
-def _kept(x: jax.Array) -> jax.Array:
-    # The barrier keeps XLA from computing the sum again for every weight it is added to.
-    return checkpoint_name(lax.optimization_barrier(x), "sums")
-
-
-def unit_scale(kernel: jax.Array) -> jax.Array:
-    """Each output channel divided by its largest weight, so that no power overflows.
-
-    For functions that do not depend on the scale: their derivatives do not depend on
-    how the scale was chosen either, so none is taken through it.
-    """
-    largest = jnp.max(jnp.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True)
-    usable = largest >= jnp.finfo(kernel.dtype).tiny
-    return kernel / lax.stop_gradient(jnp.where(usable, largest, 1.0))
-
-
-def inverse_sqrt(square: jax.Array) -> jax.Array:
-    """`1 / sqrt(square)`, and 0 with derivative 0 where `square` is 0."""
-    positive = square > 0
-    return jnp.where(positive, lax.rsqrt(jnp.where(positive, square, 1.0)), 0.0)
+    by_planes = [
+        jnp.broadcast_to(G.reshape(Y.shape), X.shape)
+        for G, Y, X in zip(by_planes, planes_of_pairs, planes, strict=True)
+    ]
+    (gradient,) = transpose(by_planes)
+    if objective.normalize:
+        count = groups * pairs_of_group
+        return value / count, gradient / count
+    return value, gradient
 
 
 def similarity_matrix(
@@ -257,8 +216,8 @@ def similarity_matrix(
 def _matrix(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
     kernel = kernel.astype(accumulation_dtype(kernel.dtype))
     if objective.normalize:
-        kernel = unit_scale(kernel)
-    planes, weights = planes_and_weights(kernel)
+        kernel = kernel * inverse_scale(kernel)
+    planes, weights = planes_of_kernel(kernel), plane_weights(kernel.shape[:-2])
     if objective.channels == "cross":
         planes = [X.sum(1, keepdims=True) for X in planes]
     rows = [
@@ -307,5 +266,6 @@ def kernel_cosine_similarity(kernel: chex.Array) -> jax.Array:
 
 @jax.jit
 def _cosine(kernel: jax.Array) -> jax.Array:
-    kernel = unit_scale(kernel.astype(accumulation_dtype(kernel.dtype)))
+    kernel = kernel.astype(accumulation_dtype(kernel.dtype))
+    kernel = kernel * inverse_scale(kernel)
     return _gram_matrix(kernel.reshape(-1, kernel.shape[-1]), normalize=True, groups=1)

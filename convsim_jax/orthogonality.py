@@ -25,7 +25,7 @@ from jax import lax
 
 from convsim_jax._autocorrelation import half_lags, sum_of
 from convsim_jax._correlation import accumulation_dtype, check_kernel
-from convsim_jax._objective import inverse_sqrt
+from convsim_jax._norms import inverse_sqrt
 
 _matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 

@@ -14,6 +14,7 @@ PARAMS = {
     "temporal": {"kernel": jnp.ones((3, 2, 4))},
     "volume": {"kernel": jnp.ones((1, 2, 1, 2, 4))},
     "head": {"kernel": jnp.ones((4, 2)), "kernel_scale": jnp.ones((1, 1, 1, 2))},
+    "zoom": {"subkernel": jnp.ones((1, 1, 1, 3))},
 }
 
 
@@ -161,9 +162,22 @@ VOLUME_AND_TEMPORAL = {"temporal/kernel": (3, 2, 4), "volume/kernel": (1, 2, 1, 
             "temporal": {"kernel": True},
             "volume": {"kernel": True},
             "head": {"kernel": False, "kernel_scale": False},
+            "zoom": {"subkernel": False},
         },
-        {"conv": False, "temporal": True, "volume": {"kernel": True}, "head": False},
-        {"conv": np.False_, "temporal": np.True_, "volume": True, "head": False},
+        {
+            "conv": False,
+            "temporal": True,
+            "volume": {"kernel": True},
+            "head": False,
+            "zoom": False,
+        },
+        {
+            "conv": np.False_,
+            "temporal": np.True_,
+            "volume": True,
+            "head": False,
+            "zoom": False,
+        },
         lambda params: jax.tree.map(lambda x: x.ndim in (3, 5), params),
     ],
     ids=["whole", "prefix", "numpy", "callable"],

@@ -19,10 +19,13 @@ SHAPES = [
     (4, 1, 2, 1),
     (2, 2, 2, 4),
     (1, 2, 2, 2, 3),
+    (3, 4, 1, 3),
+    (2, 2, 3, 2, 3),
 ]
-GROUPED = [((3, 2, 4), 2), ((2, 2, 1, 6), 3), ((2, 1, 3, 6), 2), ((1, 2, 1, 2, 4), 4)]
+GROUPED = [((3, 2, 4), 2), ((2, 2, 1, 6), 3), ((11, 3, 6), 2), ((1, 2, 1, 2, 4), 4)]
 CASES = [(shape, 1) for shape in SHAPES] + GROUPED
 SHAPE = (2, 2, 2, 4)  # where the shape does not matter: it compiles once an option
+LARGE = (11, 2, 4)  # windows of more than 9 taps run on the power spectrum
 OPTIONS = [
     {"pairs": pairs, "channels": channels, "normalize": normalize}
     for pairs, channels, normalize in itertools.product(
@@ -42,6 +45,7 @@ seeds = st.integers(0, 2**32 - 1)
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
 )
+small_and_large = pytest.mark.parametrize("shape", [SHAPE, LARGE])
 every_scale_free_option = pytest.mark.parametrize(
     "options", SCALE_FREE, ids=lambda options: "-".join(map(str, options.values()))
 )
@@ -151,29 +155,32 @@ def test_one_by_one_kernels_in_closed_form(seed):
 # Symmetries and bounds.
 
 
+@small_and_large
 @every_option
 @pytest.mark.parametrize("t", [0.5, -2.0, 4.0])
-def test_loss_is_of_degree_four_or_zero(options, t):
-    kernel = single(9, SHAPE)
+def test_loss_is_of_degree_four_or_zero(shape, options, t):
+    kernel = single(9, shape)
     degree = 0 if options["normalize"] else 4
     # A power of two scales every intermediate value exactly.
     expected = t**degree * loss(kernel, **options)
     np.testing.assert_allclose(loss(t * kernel, **options), expected, rtol=1e-6)
 
 
+@small_and_large
 @every_scale_free_option
-def test_scale_free_loss_ignores_the_scale_of_each_output_channel(options):
-    kernel = single(10, SHAPE)
+def test_scale_free_loss_ignores_the_scale(shape, options):
+    kernel = single(10, shape)
     scales = jnp.array([1e-3, -2.0, 1.0, 70.0])
     expected = loss(kernel, **options)
-    result = loss(kernel * scales.reshape(1, 1, 1, 4), **options)
+    result = loss(kernel * scales.reshape((1,) * (len(shape) - 1) + (4,)), **options)
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
+@small_and_large
 @every_scale_free_option
 @pytest.mark.parametrize("t", [1e-12, 1e-6, 1e6, 1e12])
-def test_scale_free_loss_neither_underflows_nor_overflows(options, t):
-    kernel = single(11, SHAPE)
+def test_scale_free_loss_neither_underflows_nor_overflows(shape, options, t):
+    kernel = single(11, shape)
     np.testing.assert_allclose(
         loss(t * kernel, **options), loss(kernel, **options), rtol=1e-5
     )
@@ -283,9 +290,10 @@ def test_without_pairs_loss_and_gradient_are_zero(options, outputs, groups):
     )
 
 
+@small_and_large
 @every_option
-def test_zero_kernels_have_zero_loss_and_gradient(options):
-    kernel = jnp.zeros(SHAPE)
+def test_zero_kernels_have_zero_loss_and_gradient(shape, options):
+    kernel = jnp.zeros(shape)
     assert loss(kernel, **options) == 0
     np.testing.assert_array_equal(gradient(kernel, **options), 0)
 
@@ -325,10 +333,11 @@ def test_matrix_of_a_zero_kernel_is_zero_in_its_row_and_column(channels):
         assert result[0, 2] > 0
 
 
+@small_and_large
 @every_option
 @pytest.mark.parametrize("size", [1e-42, 1e-38, 1e-30])
-def test_gradient_stays_finite_down_to_subnormal_kernels(options, size):
-    kernel = jnp.full(SHAPE, size, jnp.float32)
+def test_gradient_stays_finite_down_to_subnormal_kernels(shape, options, size):
+    kernel = jnp.full(shape, size, jnp.float32)
     assert np.isfinite(loss(kernel, **options))
     assert np.all(np.isfinite(gradient(kernel, **options)))
 
@@ -338,9 +347,7 @@ def test_gradient_stays_finite_down_to_subnormal_kernels(options, size):
 
 @pytest.mark.usefixtures("x64")
 @every_option
-@pytest.mark.parametrize(
-    ("shape", "groups"), [(SHAPE, 1), ((3, 2, 6), 2)]
-)
+@pytest.mark.parametrize(("shape", "groups"), [(SHAPE, 1), (LARGE, 1), ((3, 2, 6), 2)])
 def test_gradient_is_that_of_finite_differences(options, shape, groups):
     options = options | {"feature_group_count": groups}
     kernel = normal(19, shape)
@@ -384,17 +391,19 @@ def errors_against_float64(kernel, options):
     )
 
 
+@small_and_large
 @every_option
-def test_single_precision_on_random_kernels(options):
-    errors = errors_against_float64(single(21, SHAPE), options)
+def test_single_precision_on_random_kernels(shape, options):
+    errors = errors_against_float64(single(21, shape), options)
     assert max(errors) < 1e-5
 
 
+@small_and_large
 @every_option
 @pytest.mark.parametrize("large", [0, 3])
-def test_single_precision_where_one_kernel_dominates(options, large):
+def test_single_precision_where_one_kernel_dominates(shape, options, large):
     """All pairs are a square of a sum less a sum of squares: here both are large."""
-    kernel = single(22, SHAPE).at[..., large].multiply(100)
+    kernel = single(22, shape).at[..., large].multiply(100)
     assert max(errors_against_float64(kernel, options)) < 1e-3
 
 
@@ -406,9 +415,10 @@ def test_single_precision_on_a_wide_layer(options):
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
+@small_and_large
 @every_option
-def test_half_precision_rounds_once(options):
-    kernel = single(24, SHAPE).astype(jnp.float16)
+def test_half_precision_rounds_once(shape, options):
+    kernel = single(24, shape).astype(jnp.float16)
 
     def exact(k):
         return oracle.convolutional_similarity(k, **options)

@@ -28,6 +28,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import rich.progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -153,19 +154,21 @@ def main(config: Config) -> None:
     """Trains what is not trained yet, prints the table, writes the run folder."""
     config.check()
     clock = time.perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
+    dataset = data.load(
+        config.dataset,
+        train_size=config.train_size,
+        validation=config.validation,
+        data_dir=config.data_dir,
+        download=config.download,
+        track=lambda starts, what: rich.progress.track(
+            list(starts), description=what, console=console
+        ),
+    )
+    trainer = make_trainer(config, dataset)
+    folder = open_folder(config)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        dataset = data.load(
-            config.dataset,
-            train_size=config.train_size,
-            validation=config.validation,
-            data_dir=config.data_dir,
-            download=config.download,
-            track=lambda starts, what: progress.track(list(starts), description=what),
-        )
-        trainer = make_trainer(config, dataset)
-        folder = open_folder(config)
         total = config.epochs * len(config.methods)
         task = progress.add_task("training", total=total)
         for name in config.methods:

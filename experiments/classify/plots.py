@@ -40,50 +40,47 @@ def draw(folder: RunFolder, results: Mapping[str, Result], title: str) -> None:
 
 def accuracy(results: Mapping[str, Result]) -> Figure:
     """Mean accuracy against the epoch; final accuracy less the baseline's, by seed."""
-    figure, (curves, gains) = plt.subplots(
+    figure, (curves, finals) = plt.subplots(
         1, 2, figsize=(10, 4.2), layout="constrained", width_ratios=(3, 2)
     )
+    shown = []
     for method, result in results.items():
-        by_epoch = [interval(column) for column in result.accuracy[result.finished].T]
-        mean, reach = np.array(by_epoch).T
+        columns = result.accuracy[result.finished].T
+        mean, reach = np.array([interval(column) for column in columns]).T
         epochs = np.arange(1, len(mean) + 1)
-        colour = COLOURS[method]
-        curves.plot(epochs, mean, color=colour, label=method, linewidth=1.5)
-        curves.fill_between(
-            epochs, mean - reach, mean + reach, color=colour, alpha=0.12, linewidth=0
-        )
-    # The first epochs, steep and all alike, would flatten what comes later.
-    lowest = min(curve.get_ydata()[len(mean) // 6] for curve in curves.lines)
+        band = {"color": COLOURS[method], "alpha": 0.1, "linewidth": 0}
+        curves.fill_between(epochs, mean - reach, mean + reach, **band)
+        curves.plot(epochs, mean, color=COLOURS[method], linewidth=1.5)
+        shown.append(mean[len(mean) // 6 :])
+    # The first epochs, steep and much alike, would flatten what comes later.
+    lowest, highest = np.min(shown), np.max(shown)
+    margin = 0.2 * (highest - lowest) + 0.1
+    curves.set_ylim(lowest - margin / 2, min(highest + margin, 100))
     curves.xaxis.set_major_locator(MaxNLocator(integer=True))
     curves.set(
-        ylim=(lowest, None),
-        xlabel="epoch",
-        ylabel="test accuracy %",
-        title="Mean over seeds, with 95 % interval",
+        xlabel="epoch", ylabel="test accuracy %", title="Mean of the seeds, 95 % interval"
     )
-    curves.legend(loc="lower right", frameon=False)
 
     baseline = results.get(BASELINE)
     for row, (method, result) in enumerate(results.items()):
-        if baseline is None:
-            values = result.accuracy[result.finished, -1]
-        else:
+        values = result.accuracy[result.finished, -1]
+        if baseline is not None:
             values = difference(result, baseline)
         mean, reach = interval(values)
-        colour = COLOURS[method]
-        gains.plot(values, np.full(len(values), row), "o", color=colour, alpha=0.35)
-        gains.errorbar(mean, row, xerr=reach, color=colour, marker="D", capsize=4)
-    gains.set_yticks(range(len(results)), results)
-    gains.invert_yaxis()
-    if baseline is None:
-        gains.set(xlabel="test accuracy %", title="At the end, seed by seed")
-    else:
-        gains.axvline(0, color="0.7", linewidth=0.8, zorder=0)
-        gains.set(
-            xlabel=f"test accuracy less that of {BASELINE}, points",
-            title="At the end, seed by seed",
+        finals.plot(values, [row] * len(values), "o", color=COLOURS[method], alpha=0.35)
+        finals.errorbar(
+            mean, row, xerr=reach, color=COLOURS[method], marker="D", capsize=4
         )
-    for axes in (curves, gains):
+    finals.set_yticks(range(len(results)), results)
+    for label, method in zip(finals.get_yticklabels(), results, strict=True):
+        label.set(color=COLOURS[method], weight="bold")
+    finals.invert_yaxis()
+    finals.set_title("After the last epoch: seeds, mean, 95 % interval")
+    finals.set_xlabel("test accuracy %")
+    if baseline is not None:
+        finals.axvline(0, color="0.7", linewidth=0.8, zorder=0)
+        finals.set_xlabel(f"test accuracy less that of {BASELINE}, percentage points")
+    for axes in (curves, finals):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

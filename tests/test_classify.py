@@ -1,0 +1,245 @@
+"""The classification experiment from its command line: results, resuming, bad input."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import command_line
+from experiments.classify import __main__ as classify
+from experiments.classify.methods import METHODS
+from experiments.classify.results import RunFolder
+from tests.classify_results import result
+
+SMALLEST = {
+    "model": "cnn-plain",
+    "methods": ("none", "control", "scale-free-reg"),
+    "seeds": 2,
+    "epochs": 2,
+    "steps": 2,
+    "train-size": 60,
+    "batch-size": 25,
+    "width": 2,
+}
+
+
+def arguments(**options):
+    """The command line of the smallest run, with other options."""
+    for name, value in (SMALLEST | options).items():
+        yield f"--{name}"
+        yield from map(str, value if isinstance(value, tuple) else (value,))
+
+
+def run(*argv):
+    return command_line.run(classify.main, classify.Config, argv, prog=classify.COMMAND)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Run folder and output of the smallest run, through a shell."""
+    folder = tmp_path_factory.mktemp("runs") / "smallest"
+    command = [sys.executable, "-m", "experiments.classify", "--output", str(folder)]
+    process = subprocess.run([*command, *arguments()], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return folder, process
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the run folder to change."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Fails a test that trains; returns the names of methods that would be trained."""
+    trained = []
+
+    def train(name, config, trainer, folder, on_epoch):
+        trained.append(name)
+        folder.add(name, result([[1.0, 2.0], [3.0, 4.0]]), folder.kernels("none"))
+
+    monkeypatch.setattr(classify, "train", train)
+    return trained
+
+
+def test_the_table_is_printed_and_kept(finished):
+    folder, process = finished
+    text = (folder / "table.txt").read_text(encoding="utf-8")
+    assert process.stdout.startswith(text)
+    assert process.stdout.splitlines()[-1].endswith(f"results and plots: {folder}")
+    lines = text.splitlines()
+    assert lines[0].startswith("digits: 60 training and 899 test images of 8x8x1")
+    assert [line.split()[0] for line in lines[-3:]] == list(SMALLEST["methods"])
+    assert "Traceback" not in process.stderr and "Warning" not in process.stderr
+
+
+def test_the_folder_holds_options_results_curves_and_plots(finished):
+    folder, _ = finished
+    config = json.loads((folder / "config.json").read_text())
+    assert config["options"]["methods"] == list(SMALLEST["methods"])
+    assert config["options"]["train_size"] == 60
+    assert {"python", "jax", "flax", "optax", "convsim_jax"} <= config["versions"].keys()
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results) == list(SMALLEST["methods"])
+    assert results["scale-free-reg"]["strength"] == METHODS["scale-free-reg"].strength
+    with (folder / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    with (folder / "curves.csv").open() as file:
+        curves = list(csv.DictReader(file))
+    assert len(curves) == 12
+    last = [float(row["accuracy"]) for row in curves if row["epoch"] == "2"]
+    assert last == [float(row["accuracy"]) for row in rows]
+    for name in ("accuracy", "layers", "similarity_matrix"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(folder.rglob(".*"))
+
+
+def test_methods_start_from_the_same_weights(finished):
+    folder, _ = finished
+    none, control, regularized = (
+        dict(np.load(folder / f"kernels/{name}.npz").items())
+        for name in SMALLEST["methods"]
+    )
+    layers = [path for path in none if path.startswith("start/")]
+    assert len(layers) == 3
+    for path in layers:
+        np.testing.assert_array_equal(none[path], regularized[path])
+        ratio = control[path] / none[path]
+        np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-4)
+        assert 0 < ratio.mean() < 1
+
+
+def test_a_finished_run_is_not_run_again(copy, no_training, capsys, relaxed_jax):
+    before = (copy / "results.json").read_bytes()
+    assert run("--output", str(copy), *arguments()) == 0
+    assert no_training == []
+    assert (copy / "results.json").read_bytes() == before
+    assert (copy / "table.txt").read_text(encoding="utf-8") in capsys.readouterr().out
+
+
+def test_an_interrupted_run_goes_on_with_what_is_missing(copy, no_training, relaxed_jax):
+    results = json.loads((copy / "results.json").read_text())
+    del results["control"]
+    (copy / "results.json").write_text(json.dumps(results))
+    assert run("--output", str(copy), *arguments()) == 0
+    assert no_training == ["control"]
+    again = json.loads((copy / "results.json").read_text())
+    assert again["none"] == results["none"]
+    assert again["control"]["accuracy"] == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_an_interruption_says_how_to_go_on(copy, monkeypatch, capsys):
+    def interrupt(name, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(classify, "train", interrupt)
+    before = (copy / "results.json").read_bytes()
+    (copy / "results.json").write_text("{}")
+    assert run("--output", str(copy), *arguments()) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"interrupted: the same command with --output {copy} goes on at none"
+    assert before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "resnet"}, "--model is 'resnet'; expected cnn, cnn-plain"),
+        (
+            {"methods": ("none", "magic")},
+            f"--methods is 'magic'; expected {', '.join(METHODS)}",
+        ),
+        (
+            {"methods": ("none", "none")},
+            "--methods is 'none none'; expected names, each once",
+        ),
+        ({"methods": ()}, "--methods is ''; expected names, each once"),
+        ({"strength": -0.5}, "--strength is -0.5; expected 0 or more"),
+        ({"strength": "nan"}, "--strength is nan; expected 0 or more"),
+        ({"steps": -1}, "--steps is -1; expected 0 or more"),
+        ({"seeds": 0}, "--seeds is 0; expected 1 or more"),
+        ({"epochs": -3}, "--epochs is -3; expected 1 or more"),
+        ({"batch-size": 0}, "--batch-size is 0; expected 1 or more"),
+        ({"batch-size": 61}, "--batch-size is 61; expected at most 60, the number of"),
+        ({"width": 0}, "--width is 0; expected 1 or more"),
+        ({"learning-rate": 0}, "--learning-rate is 0.0; expected more than 0"),
+        ({"momentum": 1}, "--momentum is 1.0; expected 0 to less than 1"),
+        (
+            {"train-size": 5},
+            "--train-size is 5; expected 10 (the classes",
+        ),
+        ({"train-size": 5000}, "--train-size is 5000; expected 10 (the"),
+        (
+            {"dataset": "digit"},
+            "--dataset is 'digit'; expected digits",
+        ),
+        ({"dataset": "mnist"}, "dataset 'mnist' is not prepared: looked for"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing(
+    options, message, tmp_path, capsys, no_training, monkeypatch
+):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert run("--output", str(tmp_path / "run"), *arguments(**options)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert not (tmp_path / "run").exists()
+    assert no_training == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--seeds", "x"], "invalid literal"),
+        (["--pairs", "none"], "--pairs"),
+        (["--colour", "red"], "--colour"),
+    ],
+)
+def test_options_that_do_not_parse(argv, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(*argv)
+    assert message in capsys.readouterr().err
+
+
+def test_an_output_folder_of_other_options(copy, no_training, capsys):
+    before = (copy / "results.json").read_bytes()
+    assert run("--output", str(copy), *arguments(epochs=3)) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: --output holds results of other options: --epochs is 3, and was 2 in"
+    )
+    assert (copy / "results.json").read_bytes() == before
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path, no_training, capsys):
+    (tmp_path / "file").touch()
+    assert run("--output", str(tmp_path / "file" / "run"), *arguments()) == 2
+    assert "which cannot be written" in capsys.readouterr().err
+    assert no_training == []
+
+
+def test_diverged_training_is_in_the_table(tmp_path, capsys, relaxed_jax):
+    options = {"methods": ("none",), "learning-rate": 1e30, "seeds": 1}
+    assert run("--output", str(tmp_path / "run"), *arguments(**options)) == 0
+    assert "none: 1 of 1 seeds diverged at epoch 1" in capsys.readouterr().out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["none"]["accuracy"] == [[None, None]]
+    assert RunFolder(
+        tmp_path / "run",
+        json.loads((tmp_path / "run" / "config.json").read_text())["options"],
+        {},
+    ).results["none"].diverged_at.tolist() == [1]
+
+
+def test_help_names_every_option_and_method(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    text = capsys.readouterr().out
+    for name in (*SMALLEST, *METHODS, "output", "strength", "validation", "activation"):
+        assert name in text
