@@ -12,6 +12,7 @@ pair costs no more than every channel: the sum over all pairs is half the square
 sum less half the sum of the squares.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -23,7 +24,12 @@ from jax import lax
 from convsim_jax._autocorrelation import plane_weights, planes_of_kernel
 from convsim_jax._correlation import accumulation_dtype, check_kernel
 from convsim_jax._norms import inverse_scale, inverse_sqrt
-from convsim_jax._pairs import pair_sum_and_gradient, sum_over_channels
+from convsim_jax._pairs import (
+    computed_once,
+    pair_sum_and_gradient,
+    scale_free_pair_sum_and_gradient,
+    sum_of_channels,
+)
 
 Pairs = Literal["all", "adjacent"]
 Channels = Literal["matched", "cross"]
@@ -149,27 +155,54 @@ def _similarity_and_gradient(
     pairs_of_group = size - 1 if objective.pairs == "adjacent" else size * (size - 1) // 2
     if pairs_of_group == 0:
         return jnp.zeros((), kernel.dtype), jnp.zeros_like(kernel)
+    adjacent = objective.pairs == "adjacent"
+    weights = plane_weights(kernel.shape[:-2])
     planes, transpose = jax.vjp(planes_of_kernel, kernel)
-    if objective.channels == "cross":
-        planes_of_pairs = [sum_over_channels(X) for X in planes]
-    else:
-        planes_of_pairs = planes
+    cross = objective.channels == "cross"
+    summands = [sum_of_channels(X) for X in planes] if cross else planes
+
+    def sum_of_group(
+        planes: list[jax.Array], power: jax.Array
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        if objective.normalize:
+            return scale_free_pair_sum_and_gradient(
+                planes, weights, power, adjacent=adjacent
+            )
+        return pair_sum_and_gradient(planes, weights, adjacent=adjacent)
+
     power = jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1)))
-    value, by_planes = pair_sum_and_gradient(
-        [X.reshape(*X.shape[:2], groups, size) for X in planes_of_pairs],
-        plane_weights(kernel.shape[:-2]),
-        adjacent=objective.pairs == "adjacent",
-        power=power.reshape(groups, size) if objective.normalize else None,
+    value, by_summands = over_groups(sum_of_group, groups)(
+        [Y.reshape(-1, Y.shape[-1]) for Y in summands], power
     )
+    if cross:
+        by_summands = computed_once(by_summands)  # small, and added to each input channel
     by_planes = [
         jnp.broadcast_to(G.reshape(Y.shape), X.shape)
-        for G, Y, X in zip(by_planes, planes_of_pairs, planes, strict=True)
+        for G, Y, X in zip(by_summands, summands, planes, strict=True)
     ]
     (gradient,) = transpose(by_planes)
     if objective.normalize:
         count = groups * pairs_of_group
         return value / count, gradient / count
     return value, gradient
+
+
+def over_groups(function: Callable, groups: int) -> Callable:
+    """A function of planes and powers of M channels, applied to each group of them."""
+    if groups == 1:
+        return function
+
+    def split(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x.reshape(*x.shape[:-1], groups, -1), -2, 0)
+
+    def join(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x, 0, -2).reshape(x.shape[1], -1)
+
+    def grouped(planes: list, power: jax.Array) -> tuple[jax.Array, list]:
+        value, gradient = jax.vmap(function)(*jax.tree.map(split, (planes, power)))
+        return value.sum(), jax.tree.map(join, gradient)
+
+    return grouped
 
 
 def similarity_matrix(

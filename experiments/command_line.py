@@ -1,5 +1,6 @@
 """A dataclass as a command line, with errors that fit on one line."""
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -32,6 +33,8 @@ def run(
         when interrupted. Options that do not parse leave through `SystemExit(2)`,
         as `--help` does through `SystemExit(0)`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # "±" need not end a run
+        sys.stdout.reconfigure(errors="replace")
     parsed = tyro.cli(config, args=argv, prog=prog, description=description)
     try:
         main(parsed)

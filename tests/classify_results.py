@@ -30,3 +30,13 @@ def result(accuracy, diverged_at=None, scale=1.0):
         start=measurement(seeds, scale),
         end=measurement(seeds, scale),
     )
+
+
+def kernels():
+    """Of two conv layers, before and after training."""
+    generator = np.random.default_rng(0)
+    return {
+        f"{when}/Conv_{layer}/kernel": generator.normal(size=(3, 3, 2, 4))
+        for when in ("start", "end")
+        for layer in range(2)
+    }

@@ -2,6 +2,8 @@
 
 import inspect
 import itertools
+import subprocess
+import sys
 from functools import cache, partial
 
 import jax
@@ -44,12 +46,21 @@ every_penalty = pytest.mark.parametrize(
     [function for _, function in PENALTIES],
     ids=[name for name, _ in PENALTIES],
 )
-SHAPE = (2, 2, 2, 4)
+SHAPE = (2, 2, 4)
 DTYPES = [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64]
 
 
 def test_every_penalty_of_the_literature_is_here():
     assert len(ORTHOGONALITY) >= 5  # SO, DSO, MC, SRIP, OCNN
+
+
+def test_the_library_needs_neither_models_nor_experiments():
+    program = "import sys, convsim_jax, convsim_jax.orthogonality; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert "convsim_jax" in loaded
+    assert not {"flax", "equinox", "experiments", "matplotlib"} & set(loaded)
 
 
 @cache
@@ -89,7 +100,7 @@ def test_dtype_is_kept_and_half_precision_rounds_once(penalty, dtype):
 
 
 @every_penalty
-@pytest.mark.parametrize("shape", [(3, 2, 4), (1, 2, 1, 2, 4)])
+@pytest.mark.parametrize("shape", [(1, 3, 2, 4), (1, 2, 1, 2, 4)])
 def test_any_window_has_a_finite_value_and_gradient(penalty, shape):
     value, slope = value_and_slope(penalty)(normal(3, shape))
     assert value >= 0
@@ -121,16 +132,18 @@ def test_first_and_second_derivative_in_both_modes(penalty):
         value_and_slope(penalty)(kernel + s * direction) for s in (h, -h)
     )
 
-    def along(kernel):
+    def forward(kernel):
         return jax.jvp(penalty, (kernel,), (direction,))[1]
 
-    def along_by_gradient(kernel):
+    def reverse(kernel):
         return jnp.vdot(jax.grad(penalty)(kernel), direction)
 
-    for slope in (along, along_by_gradient):
-        value, curvature = jax.jit(jax.value_and_grad(slope))(kernel)
-        expected = (above - below) / (2 * h)
-        np.testing.assert_allclose(value, expected, rtol=1e-6)
+    @jax.jit
+    def slopes_and_curvatures(kernel):
+        return [jax.value_and_grad(along)(kernel) for along in (forward, reverse)]
+
+    for slope, curvature in slopes_and_curvatures(kernel):
+        np.testing.assert_allclose(slope, (above - below) / (2 * h), rtol=1e-6)
         expected = (slope_above - slope_below) / (2 * h)
         assert oracle.relative_error(curvature, expected) < 1e-6
 
@@ -177,7 +190,6 @@ ONLY_CONV = {"conv": True, "bf16": True, "dense": False, "frozen": False}
 WRAPPERS = {
     "plain": lambda make: make(0.5),
     "schedule": lambda make: make(optax.linear_schedule(0.5, 0.1, 10)),
-    "chain": lambda make: optax.chain(optax.clip_by_global_norm(1e3), make(0.5)),
     "masked": lambda make: optax.masked(make(0.5), ONLY_CONV),
     "multi_transform": lambda make: optax.multi_transform(
         {True: make(0.5), False: optax.identity()}, ONLY_CONV
@@ -232,7 +244,7 @@ def test_keeps_structure_and_dtypes_and_moves_kernels_alone(place, wrapper):
 
 @pytest.mark.usefixtures("relaxed_jax")
 @every_place
-@pytest.mark.parametrize("wrapper", ["plain", "schedule", "inject_hyperparams"])
+@pytest.mark.parametrize("wrapper", ["plain", "inject_hyperparams"])
 def test_jitted_update_is_eager(place, wrapper):
     optimizer = WRAPPERS[wrapper](place)
     params, updates = tree(0), tree(10)
@@ -248,7 +260,7 @@ def test_jitted_update_is_eager(place, wrapper):
 
 @pytest.mark.usefixtures("relaxed_jax")
 @every_place
-@pytest.mark.parametrize("wrapper", ["plain", "schedule", "chain", "masked"])
+@pytest.mark.parametrize("wrapper", ["plain", "schedule", "masked"])
 def test_without_params_it_says_so(place, wrapper):
     optimizer = WRAPPERS[wrapper](place)
     state = optimizer.init(tree(0))

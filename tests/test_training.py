@@ -9,13 +9,12 @@ import pytest
 
 import convsim_jax as cs
 from experiments.classify.data import Images
+from experiments.classify.measurement import accuracy, batches_of
 from experiments.classify.methods import METHODS
 from experiments.classify.models import MODELS
 from experiments.classify.training import (
     State,
     Trainer,
-    accuracy,
-    batches_of,
     with_averages_of,
 )
 

@@ -41,7 +41,7 @@ from rich.progress import (
 import convsim_jax as cs
 from experiments import command_line
 from experiments.classify import data, plots
-from experiments.classify.measurement import measure
+from experiments.classify.measurement import Measurement, measure
 from experiments.classify.methods import METHODS, Pairs
 from experiments.classify.models import MODELS
 from experiments.classify.results import Result, RunFolder, replacing
@@ -49,6 +49,10 @@ from experiments.classify.summary import curve_rows, seed_rows, table
 from experiments.classify.training import Trainer
 
 COMMAND = "python -m experiments.classify"
+LEGEND = (
+    "± is the 95 % interval over seeds (Student t), → leads from the start to the end of "
+    "training; time is without compilation"
+)
 # Feature maps are compared on that many of the images that are scored, the first ones.
 MEASURED_IMAGES = 256
 
@@ -189,7 +193,7 @@ def main(config: Config) -> None:
                 ) from None
         progress.update(task, description="plots")
         results = {name: folder.results[name] for name in config.methods}
-        text = f"{headline(config, dataset)}\n\n{table(results)}\n"
+        text = f"{headline(config, dataset)}\n{LEGEND}\n\n{table(results)}\n"
         with replacing(folder.path / "table.txt", "w") as file:
             file.write(text)
         folder.write_csv("results.csv", *seed_rows(results))
@@ -228,7 +232,7 @@ def make_trainer(config: Config, dataset: data.Dataset) -> Trainer:
 def open_folder(config: Config) -> RunFolder:
     """The run folder: a new one, or one to go on with."""
     started = time.strftime("%Y%m%d-%H%M%S")
-    name = re.sub(r"[^\w.-]", "-", f"{config.dataset}-{config.model}-{started}")
+    default = re.sub(r"[^\w.-]", "-", f"{config.dataset}-{config.model}-{started}")
     options = json.loads(json.dumps(asdict(config), default=str))  # as it is read again
     for name in ("output", "data_dir", "download"):  # no result depends on them
         del options[name]
@@ -241,9 +245,7 @@ def open_folder(config: Config) -> RunFolder:
             **{name: version(name) for name in ("jax", "flax", "optax")},
         },
     }
-    return RunFolder(
-        config.output or Path("runs", name), json.loads(json.dumps(options)), about
-    )
+    return RunFolder(config.output or Path("runs", default), options, about)
 
 
 def train(
@@ -264,7 +266,7 @@ def train(
     for when in ("start", "end"):
         variables = getattr(training, when)
         measured = measure(trainer.model, variables, images, config.pairs)
-        measurements[when] = jax.tree.map(np.asarray, measured)
+        measurements[when] = Measurement(*(np.asarray(x, np.float64) for x in measured))
         first_seed = jax.tree.map(lambda leaf: leaf[0], variables["params"])
         for path, kernel in cs.conv_kernels(first_seed).items():
             kernels[f"{when}/{path}"] = np.asarray(kernel)

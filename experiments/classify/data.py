@@ -6,6 +6,7 @@ TFDS datasets are read with `tfds.data_source`, which needs no TensorFlow but fi
 
 import difflib
 import importlib.util
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import logging as absl_logging
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -148,8 +148,9 @@ def tfds_source(
     name: str, data_dir: Path | None, *, download: bool, track: Track
 ) -> Source:
     """A prepared TFDS dataset with the features `image` and `label`."""
-    absl_logging.set_verbosity(absl_logging.ERROR)
     import tensorflow_datasets as tfds  # takes a second, which digits does without
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # which TFDS advises through
 
     folder = Path(
         data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"

@@ -6,11 +6,15 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import convsim_jax as cs
 from convsim_jax.flax import capture_feature_maps
+from experiments.classify.data import Images
 from experiments.classify.methods import PAPER, SCALE_FREE, Objective, Pairs
 from experiments.classify.models import ACTIVATIONS, CNN
+
+EVALUATED_AT_ONCE = 512
 
 
 class Measurement(NamedTuple):
@@ -59,3 +63,26 @@ def measure(
         return Measurement(loss(PAPER), loss(SCALE_FREE), norm, before, after)
 
     return jax.vmap(one)(variables)
+
+
+def batches_of(images: Images, size: int = EVALUATED_AT_ONCE) -> Images:
+    """All images in batches of one size, the last filled up with images labelled -1."""
+    count = len(images.labels)
+    size = min(size, count)
+    missing = -count % size
+    padded = Images(
+        np.pad(images.images, ((0, missing), (0, 0), (0, 0), (0, 0))),
+        np.pad(images.labels, (0, missing), constant_values=-1),
+    )
+    return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, size, *x.shape[1:])), padded)
+
+
+def accuracy(model: CNN, variables: dict[str, Any], batches: Images) -> jax.Array:
+    """Percentage classified correctly in evaluation mode; labels of -1 do not count."""
+
+    def correct(batch: Images) -> jax.Array:
+        logits = jnp.asarray(model.apply(variables, batch.images))
+        return (logits.argmax(axis=-1) == batch.labels).sum(dtype=jnp.float32)
+
+    total = (batches.labels >= 0).sum(dtype=jnp.float32)
+    return 100 * jax.lax.map(correct, batches).sum() / total

@@ -75,11 +75,11 @@ def accuracy(results: Mapping[str, Result]) -> Figure:
     for label, method in zip(finals.get_yticklabels(), results, strict=True):
         label.set(color=COLOURS[method], weight="bold")
     finals.invert_yaxis()
-    finals.set_title("After the last epoch: seeds, mean, 95 % interval")
+    finals.set_title("At the end: seeds, mean, 95 % interval")
     finals.set_xlabel("test accuracy %")
     if baseline is not None:
         finals.axvline(0, color="0.7", linewidth=0.8, zorder=0)
-        finals.set_xlabel(f"test accuracy less that of {BASELINE}, percentage points")
+        finals.set_xlabel(f"test accuracy less that of {BASELINE}, % points")
     for axes in (curves, finals):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -14,10 +14,9 @@ import optax
 
 import convsim_jax as cs
 from experiments.classify.data import Images
+from experiments.classify.measurement import EVALUATED_AT_ONCE, accuracy, batches_of
 from experiments.classify.methods import Method, Objective, Pairs
 from experiments.classify.models import CNN
-
-EVALUATED_AT_ONCE = 512
 
 
 class State(NamedTuple):
@@ -139,8 +138,8 @@ class Trainer:
             start=start,
             end=state.variables,
             diverged_at=np.asarray(state.diverged_at),
-            loss=np.stack(losses, axis=1),
-            accuracy=np.stack(accuracies, axis=1),
+            loss=np.stack(losses, axis=1).astype(np.float64),
+            accuracy=np.stack(accuracies, axis=1).astype(np.float64),
             seconds=time.perf_counter() - clock - compiling,
         )
 
@@ -281,29 +280,6 @@ def train_epoch(
     carry = (state.variables, state.optimizer)
     (variables, optimizer_state), losses = jax.lax.scan(step, carry, order)
     return State(variables, optimizer_state, state.diverged_at), losses.mean()
-
-
-def batches_of(images: Images, size: int = EVALUATED_AT_ONCE) -> Images:
-    """All images in batches of one size, the last filled up with images labelled -1."""
-    count = len(images.labels)
-    size = min(size, count)
-    missing = -count % size
-    padded = Images(
-        np.pad(images.images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-        np.pad(images.labels, (0, missing), constant_values=-1),
-    )
-    return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, size, *x.shape[1:])), padded)
-
-
-def accuracy(model: CNN, variables: dict[str, Any], batches: Images) -> jax.Array:
-    """Percentage classified correctly in evaluation mode; labels of -1 do not count."""
-
-    def correct(batch: Images) -> jax.Array:
-        logits = jnp.asarray(model.apply(variables, batch.images))
-        return (logits.argmax(axis=-1) == batch.labels).sum(dtype=jnp.float32)
-
-    total = (batches.labels >= 0).sum(dtype=jnp.float32)
-    return 100 * jax.lax.map(correct, batches).sum() / total
 
 
 def all_finite(tree: chex.ArrayTree) -> jax.Array:
