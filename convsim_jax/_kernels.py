@@ -83,7 +83,7 @@ def kernel_leaves(
     kernels = {
         path: check_kernel(leaf, name=path or "params")
         for path, leaf in leaves.items()
-        if counts[path] and leaf is not None
+        if counts[path]
     }
     if not kernels:
         raise ValueError(
@@ -141,9 +141,17 @@ def _path(key_path: tuple) -> str:
 def _mask_of_leaves(mask: chex.ArrayTree, leaves: Mapping[str, Any]) -> dict[str, bool]:
     """The mask's value for every leaf: its own, or that of the subtree it is in."""
     values = leaves_by_path(mask)
+
+    def overlap(path: str, leaf: str) -> bool:
+        """Whether one is the other or inside it; only a hidden leaf has an inside."""
+        return (
+            path in ("", leaf)
+            or leaf.startswith(f"{path}/")
+            or (leaves[leaf] is None and path.startswith(f"{leaf}/"))
+        )
+
     for path, value in values.items():
-        inside = f"{path}/" if path else ""
-        if path not in leaves and not any(leaf.startswith(inside) for leaf in leaves):
+        if not any(overlap(path, leaf) for leaf in leaves):
             raise ValueError(
                 f"mask has a leaf {path!r} that params has not; expected the structure "
                 f"of params or a prefix of it; params has {_summary(leaves)}"
@@ -162,7 +170,7 @@ def _mask_of_leaves(mask: chex.ArrayTree, leaves: Mapping[str, Any]) -> dict[str
             prefix = prefix.rpartition("/")[0]
         return bool(values[prefix])
 
-    return {path: value_of(path) for path in leaves}
+    return {path: leaf is not None and value_of(path) for path, leaf in leaves.items()}
 
 
 def _summary(leaves: Mapping[str, Any], most: int = 8) -> str:
