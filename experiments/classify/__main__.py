@@ -106,7 +106,7 @@ class Config:
     preserve_norm: bool = False
     pairs: Pairs = "all"
     seeds: int = 5
-    epochs: int = 20
+    epochs: int = 15
     train_size: int | None = None
     batch_size: int = 64
     learning_rate: float = 0.05
