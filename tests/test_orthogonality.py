@@ -134,7 +134,7 @@ def definition(penalty, M):
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=15)
 @given(shape=st.sampled_from(SHAPES), seed=seeds)
-def test_value_is_its_definition(penalty, shape):
+def test_value_is_its_definition(penalty, shape, seed):
     kernel = normal(seed, shape)
     result = jax.jit(penalty)(jnp.asarray(kernel))
     assert result.shape == ()
