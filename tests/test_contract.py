@@ -47,7 +47,7 @@ every_penalty = pytest.mark.parametrize(
     ids=[name for name, _ in PENALTIES],
 )
 SHAPE = (2, 2, 4)
-DTYPES = [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64]
+DTYPES = [jnp.float16, jnp.bfloat16, jnp.float64]
 
 
 def test_every_penalty_of_the_literature_is_here():
@@ -71,7 +71,8 @@ def value_and_slope(penalty):
 @every_penalty
 def test_jitted_is_eager(penalty):
     kernel = normal(0, SHAPE)
-    value, _ = value_and_slope(penalty)(kernel)
+    value, slope = value_and_slope(penalty)(kernel)
+    assert value.dtype == slope.dtype == jnp.float32
     np.testing.assert_allclose(penalty(kernel), value, rtol=1e-5)
 
 
@@ -100,9 +101,8 @@ def test_dtype_is_kept_and_half_precision_rounds_once(penalty, dtype):
 
 
 @every_penalty
-@pytest.mark.parametrize("shape", [(1, 3, 2, 4), (1, 2, 1, 2, 4)])
-def test_any_window_has_a_finite_value_and_gradient(penalty, shape):
-    value, slope = value_and_slope(penalty)(normal(3, shape))
+def test_three_spatial_axes_have_a_finite_value_and_gradient(penalty):
+    value, slope = value_and_slope(penalty)(normal(3, (1, 2, 1, 2, 4)))
     assert value >= 0
     assert np.isfinite(value)
     assert np.all(np.isfinite(slope))

@@ -291,10 +291,9 @@ def test_equinox_module():
 
 @promoting_optax
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-@pytest.mark.parametrize("preserve_norm", [False, True])
-def test_dtypes_are_kept(dtype, preserve_norm):
+def test_dtypes_are_kept(dtype):
     params = tree(0, dtype)
-    result, _ = cs.minimize_similarity(params, 2, preserve_norm=preserve_norm)
+    result, _ = cs.minimize_similarity(params, 2, preserve_norm=True)
     for before, after in zip(
         jax.tree.leaves(params), jax.tree.leaves(result), strict=True
     ):
