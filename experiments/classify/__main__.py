@@ -44,9 +44,10 @@ from experiments.classify import data, plots
 from experiments.classify.measurement import Measurement, measure
 from experiments.classify.methods import METHODS, Pairs
 from experiments.classify.models import MODELS
-from experiments.classify.results import Result, RunFolder, replacing
+from experiments.classify.results import Result, RunFolder
 from experiments.classify.summary import curve_rows, seed_rows, table
 from experiments.classify.training import Trainer
+from experiments.run_folder import replacing, write_csv
 
 COMMAND = "python -m experiments.classify"
 LEGEND = (
@@ -196,8 +197,8 @@ def main(config: Config) -> None:
         text = f"{headline(config, dataset)}\n{LEGEND}\n\n{table(results)}\n"
         with replacing(folder.path / "table.txt", "w") as file:
             file.write(text)
-        folder.write_csv("results.csv", *seed_rows(results))
-        folder.write_csv("curves.csv", *curve_rows(results))
+        write_csv(folder.path / "results.csv", *seed_rows(results))
+        write_csv(folder.path / "curves.csv", *curve_rows(results))
         plots.draw(folder, results, headline(config, dataset))
         progress.update(task, description="done")
     print(text)

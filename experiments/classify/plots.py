@@ -9,8 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 import convsim_jax as cs
 from experiments.classify.methods import METHODS, SCALE_FREE
-from experiments.classify.results import Result, RunFolder, replacing
+from experiments.classify.results import Result, RunFolder
 from experiments.classify.summary import BASELINE, difference, interval
+from experiments.run_folder import replacing
 
 # Colours that the colour-blind can tell apart, by Okabe and Ito.
 COLOURS = dict(

@@ -1,23 +1,19 @@
-"""The run folder: what a run is of, and what each method came to.
+"""What each method came to, kept in the run folder.
 
 `config.json` holds the options, the command, versions and the device; `results.json` the
 `Result` of every finished method; `kernels/<method>.npz` the conv kernels of the first
-seed before and after training, under names such as `start/Conv_0/kernel`. Every file is
-replaced as a whole: a run that is interrupted loses the method that it is at, and no
-more.
+seed before and after training, under names such as `start/Conv_0/kernel`. A run that is
+interrupted loses the method that it is at, and no more.
 """
 
-import csv
-import json
-import math
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import run_folder
 from experiments.classify.measurement import Measurement
 
 
@@ -49,7 +45,7 @@ class Result(NamedTuple):
 
 
 class RunFolder:
-    """A folder that results are kept in.
+    """A run folder that results are kept in, and read again.
 
     Args:
         path: new, empty, or of an earlier run with the same options.
@@ -60,92 +56,37 @@ class RunFolder:
         results: of the methods that are finished.
 
     Raises:
-        ValueError: the folder holds results of other options, or anything else.
+        ValueError: the folder holds results of other options, or anything else, or a
+            file in it is damaged.
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: Path, options: dict[str, Any], about: dict[str, Any]):
+    def __init__(self, path: Path, options: Mapping[str, Any], about: Mapping[str, Any]):
+        run_folder.claim(path, options, about)
         self.path = path
-        self.results: dict[str, Result] = {}
-        config, results = path / "config.json", path / "results.json"
-        if config.exists():
-            _check_same(options, _read_json(config), config)
-            if results.exists():
-                self.results = _read_results(results)
-        elif path.is_dir() and any(path.iterdir()):
-            raise ValueError(
-                f"--output is {path}, which holds something other than a run; expected a "
-                "new or empty folder, or that of an earlier run"
-            )
-        try:
-            (path / "kernels").mkdir(parents=True, exist_ok=True)
-            _write_json(config, {"options": options, **about})
-        except OSError as error:
-            raise OSError(
-                f"--output is {path}, which cannot be written: {error}"
-            ) from error
+        results = path / "results.json"
+        self.results = _read_results(results) if results.exists() else {}
 
     def add(self, method: str, result: Result, kernels: Mapping[str, np.ndarray]) -> None:
         """Keeps what a finished method came to."""
-        with replacing(self.path / "kernels" / f"{method}.npz", "wb") as file:
+        path = self._kernels(method)
+        path.parent.mkdir(exist_ok=True)
+        with run_folder.replacing(path, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **kernels)
         self.results = {**self.results, method: result}
-        _write_json(self.path / "results.json", _plain(self.results))
+        run_folder.write_json(self.path / "results.json", self.results)
 
     def kernels(self, method: str) -> dict[str, np.ndarray]:
         """The kernels that `add` was given."""
-        with np.load(self.path / "kernels" / f"{method}.npz") as file:
-            return dict(file)
+        path = self._kernels(method)
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                return dict(arrays)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
 
-    def write_csv(
-        self, name: str, header: Sequence[str], rows: Iterable[Sequence]
-    ) -> None:
-        """Writes a table; what is not finite is left empty."""
-        with replacing(self.path / name, "w") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(
-                ["" if value is None else value for value in _plain(row)] for row in rows
-            )
-
-
-@contextmanager
-def replacing(path: Path, mode: str) -> Iterator[IO]:
-    """Opens a file to write; `path` is replaced when all of it is written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        encoding = None if "b" in mode else "utf-8"
-        with temporary.open(mode, encoding=encoding) as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON has it, with None for a number that is not finite."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with replacing(path, "w") as file:
-        json.dump(value, file, indent=1, allow_nan=False)
-        file.write("\n")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    def _kernels(self, method: str) -> Path:
+        return self.path / "kernels" / f"{method}.npz"
 
 
 def _read_results(path: Path) -> dict[str, Result]:
@@ -163,19 +104,7 @@ def _read_results(path: Path) -> dict[str, Result]:
                 start=measurement(fields["start"]),
                 end=measurement(fields["end"]),
             )
-            for method, fields in _read_json(path).items()
+            for method, fields in run_folder.read_json(path).items()
         }
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error
-
-
-def _check_same(options: dict[str, Any], config: Any, path: Path) -> None:
-    earlier = config.get("options") if isinstance(config, dict) else None
-    if not isinstance(earlier, dict):
-        raise ValueError(f"{path} is damaged: it names no options")
-    for name, value in options.items():
-        if name not in earlier or value != earlier[name]:
-            raise ValueError(
-                f"--output holds results of other options: --{name.replace('_', '-')} is "
-                f"{json.dumps(value)}, and was {json.dumps(earlier.get(name))} in {path}"
-            )

@@ -13,10 +13,8 @@ program. The results stand beside reference figures, with their sampling error.
 
 import math
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +25,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments import command_line
+from experiments.run_folder import new_folder
 from experiments.theory import plots
 from experiments.theory.descent import (
     KERNEL_COUNT,
@@ -173,30 +172,6 @@ def main(config: Config) -> None:
         plots.pairs(matrices).savefig(folder / "pairs.png")
     seconds = time.perf_counter() - started
     print(f"{seconds:.0f} s. Results and plots: {output}")
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `path`, complete, if nothing raises.
-
-    Raises:
-        ValueError: `path` holds something already, or cannot be made.
-    """
-    try:
-        if path.exists() and any(path.iterdir()):
-            raise ValueError(
-                f"--output is {path}, which holds other files; expected a new folder"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".theory-") as scratch:
-            folder = Path(scratch, "run")
-            folder.mkdir()
-            yield folder
-            folder.replace(path)
-    except OSError as error:
-        raise ValueError(
-            f"--output is {path}, which cannot be written: {error.strerror or error}"
-        ) from error
 
 
 def _flag(name: str) -> str:

@@ -1,8 +1,6 @@
 """What the theory experiments found, beside the reference: statistics, tables, files."""
 
-import csv
 import itertools
-import json
 import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +16,7 @@ from rich.table import Table
 from scipy import stats
 
 import convsim_jax as cs
+from experiments.run_folder import write_csv, write_json
 from experiments.theory.descent import TRAINED_PAIRS, Descent
 
 
@@ -216,15 +215,12 @@ class Report(NamedTuple):
                 "convsim_jax": cs.__version__,
                 **{package: version(package) for package in packages},
             },
-            "reductions": [row._asdict() for row in self.reductions],
-            "pairs": [row._asdict() for row in self.pairs],
+            "reductions": self.reductions,
+            "pairs": self.pairs,
         }
-        (folder / "results.json").write_text(json.dumps(results, indent=2, default=str))
+        write_json(folder / "results.json", results)
         for name, rows in (("reductions", self.reductions), ("pairs", self.pairs)):
-            with (folder / f"{name}.csv").open("w", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(rows[0]._fields)
-                writer.writerows(rows)
+            write_csv(folder / f"{name}.csv", rows[0]._fields, rows)
 
 
 def make_report(

@@ -1,0 +1,142 @@
+"""Run folders: nothing in them is half written, and nothing of others is touched.
+
+A run that keeps what it has so far claims its folder and writes file by file, each as a
+whole; one that is short writes all of a new folder, or nothing.
+"""
+
+import csv
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `path`, complete, if nothing raises.
+
+    Raises:
+        ValueError: `path` holds something already.
+        OSError: it cannot be written.
+    """
+    with _writing(path):
+        if path.exists() and any(path.iterdir()):
+            raise ValueError(
+                f"--output is {path}, which holds other files; expected a new folder"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".run-") as scratch:
+            folder = Path(scratch, "run")
+            folder.mkdir()
+            yield folder
+            folder.replace(path)
+
+
+def claim(path: Path, options: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Makes `path` the folder of a run, if it is not that of an earlier, equal one.
+
+    Args:
+        path: new, empty, or claimed before with the same options.
+        options: all that the results depend on, as JSON has it.
+        about: what else to note in `config.json`.
+
+    Raises:
+        ValueError: the folder holds results of other options, or anything else.
+        OSError: it cannot be written.
+    """
+    config = path / "config.json"
+    with _writing(path):
+        if config.exists():
+            _check_same(options, read_json(config), config)
+        elif path.is_dir() and any(path.iterdir()):
+            raise ValueError(
+                f"--output is {path}, which holds something other than a run; expected a "
+                "new or empty folder, or that of an earlier run"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(config, {"options": options, **about})
+
+
+@contextmanager
+def replacing(path: Path, mode: str) -> Iterator[IO]:
+    """Opens a file to write; `path` is replaced when all of it is written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        encoding = None if "b" in mode else "utf-8"
+        with temporary.open(mode, encoding=encoding) as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes named tuples as objects, and null for a number that is not finite."""
+    with replacing(path, "w") as file:
+        json.dump(_plain(value), file, indent=1, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads what `write_json` wrote.
+
+    Raises:
+        ValueError: the file is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Writes a table; what is not finite is left empty."""
+    with replacing(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            cells = (_plain(value) for value in row)
+            writer.writerow("" if cell is None else cell for cell in cells)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Says of which folder it is that it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = ": ".join(map(str, filter(None, (error.strerror, error.filename))))
+        raise OSError(
+            f"--output is {path}, which cannot be written: {reason or error}"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it, with None for a number that is not finite."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check_same(options: Mapping[str, Any], config: Any, path: Path) -> None:
+    earlier = config.get("options") if isinstance(config, dict) else None
+    if not isinstance(earlier, dict):
+        raise ValueError(f"{path} is damaged: it names no options")
+    for name, value in options.items():
+        if name not in earlier or value != earlier[name]:
+            raise ValueError(
+                f"--output holds results of other options: --{name.replace('_', '-')} is "
+                f"{json.dumps(value)}, and was {json.dumps(earlier.get(name))} in {path}"
+            )
