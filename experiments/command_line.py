@@ -1,13 +1,26 @@
 """A dataclass as a command line, with errors that fit on one line."""
 
+import contextlib
+import difflib
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 Config = TypeVar("Config")
+
+# What values are, in words.
+KINDS: dict[Any, str] = {
+    bool: "nothing after it",
+    int: "a whole number",
+    float: "a number",
+    str: "one name",
+    Path: "one path",
+}
 
 
 def run(
@@ -23,21 +36,21 @@ def run(
     Args:
         main: does the work; a `ValueError` or `OSError` that it raises is taken as
             bad input.
-        config: dataclass whose fields, with their docstrings, are the options.
+        config: dataclass whose fields, with their docstrings, are the options. All
+            have defaults.
         argv: arguments, default those of the process.
         prog: the command as a user types it, shown by `--help`.
         description: what `--help` says first, default the docstring of `config`.
 
     Returns:
         Exit code: 0; 2 after bad input, with one line `error: ...` on stderr; 130
-        when interrupted. Options that do not parse leave through `SystemExit(2)`,
-        as `--help` does through `SystemExit(0)`.
+        when interrupted. `--help` leaves through `SystemExit(0)`.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # "±" need not end a run
         sys.stdout.reconfigure(errors="replace")
-    parsed = tyro.cli(config, args=argv, prog=prog, description=description)
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        main(parsed)
+        main(parse(config, argv, prog=prog, description=description))
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {message}", file=sys.stderr)
@@ -46,3 +59,69 @@ def run(
         print(": ".join(["interrupted", *map(str, interruption.args)]), file=sys.stderr)
         return 130
     return 0
+
+
+def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
+    """What the arguments say, as Tyro reads them.
+
+    Raises:
+        ValueError: an option is unknown, or has a value of another kind.
+    """
+    try:
+        return _silently(tyro.cli, config, args=argv, **about)
+    except SystemExit as leaving:
+        if not leaving.code:  # --help
+            raise
+    # Tyro says what is wrong in a box of many lines. An option that is wrong is wrong
+    # by itself too, which tells it from the others.
+    options = _by_option(argv)
+    wrong = next((option for option in options if not _parses(config, option)), argv)
+    raise ValueError(_complaint(config, *wrong))
+
+
+def _silently(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    with contextlib.redirect_stderr(io.StringIO()):
+        return function(*args, **kwargs)
+
+
+def _by_option(argv: Sequence[str]) -> list[list[str]]:
+    """Each option with its values.
+
+    >>> _by_option(["--steps", "-3", "--methods", "a", "b", "--seeds=2"])
+    [['--steps', '-3'], ['--methods', 'a', 'b'], ['--seeds=2']]
+    """
+    options: list[list[str]] = []
+    for argument in argv:
+        if not options or re.match(r"-(?![\d.])", argument):
+            options.append([])
+        options[-1].append(argument)
+    return options
+
+
+def _parses(config: type, argv: Sequence[str]) -> bool:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            _silently(tyro.cli, config, args=argv)
+    except SystemExit as leaving:
+        return not leaving.code
+    return True
+
+
+def _complaint(config: type, option: str, *values: str) -> str:
+    """What is wrong with an option, and what was expected."""
+    option, *more = option.split("=", 1)
+    kinds = {
+        f"--{no}{name.replace('_', '-')}": kind
+        for name, kind in get_type_hints(config).items()
+        for no in (("", "no-") if kind is bool else ("",))
+    }
+    kind = kinds.get(option.replace("_", "-"))
+    if kind is None:
+        close = difflib.get_close_matches(option, kinds, n=1)
+        return f"{option} is no option; expected {''.join(close) or 'those of --help'}"
+    came = repr(" ".join([*more, *values])) if more or values else "without a value"
+    if get_origin(kind) is Literal:
+        expected = " or ".join(get_args(kind))
+    else:  # of a union with None, the other
+        expected = KINDS[(get_args(kind) or (kind,))[0]]
+    return f"{option} is {came}; expected {expected}"

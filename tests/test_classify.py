@@ -202,20 +202,6 @@ def test_bad_options_are_one_line_and_leave_nothing(
     assert no_training == []
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--seeds", "x"], "invalid literal"),
-        (["--pairs", "none"], "--pairs"),
-        (["--colour", "red"], "--colour"),
-    ],
-)
-def test_options_that_do_not_parse(argv, message, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        run(*argv)
-    assert message in capsys.readouterr().err
-
-
 def test_an_output_folder_of_other_options(copy, no_training, capsys):
     before = (copy / "results.json").read_bytes()
     assert run("--output", str(copy), *arguments(epochs=3)) == 2

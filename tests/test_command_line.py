@@ -1,0 +1,114 @@
+"""The command line: options that do not parse, bad input, interruptions, exit codes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from experiments import command_line
+from experiments.classify import __main__ as classify
+from experiments.theory import __main__ as theory
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of every kind."""
+
+    seeds: int = 5
+    train_size: int | None = None
+    methods: tuple[str, ...] = ("none",)
+    pairs: Literal["all", "adjacent"] = "all"
+    rate: float = 0.5
+    name: str = "digits"
+    output: Path | None = None
+    download: bool = False
+
+
+def run(*argv, main=lambda config: None):
+    return command_line.run(main, Config, argv, prog="python -m x")
+
+
+def test_options_become_the_config():
+    argv = "--seeds 2 --train_size=3 --methods a b --rate -1e-3 --no-download"
+    seen = []
+    assert run(*argv.split(), main=seen.append) == 0
+    assert seen == [Config(seeds=2, train_size=3, methods=("a", "b"), rate=-0.001)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--seeds x", "--seeds is 'x'; expected a whole number"),
+        ("--seeds=1.5", "--seeds is '1.5'; expected a whole number"),
+        ("--seeds", "--seeds is without a value; expected a whole number"),
+        ("--seeds 1 2", "--seeds is '1 2'; expected a whole number"),
+        (
+            "--seeds 3 --train_size many",
+            "--train_size is 'many'; expected a whole number",
+        ),
+        ("--pairs some", "--pairs is 'some'; expected all or adjacent"),
+        ("--rate fast --seeds x", "--rate is 'fast'; expected a number"),
+        ("--name", "--name is without a value; expected one name"),
+        ("--output a b", "--output is 'a b'; expected one path"),
+        ("--download yes", "--download is 'yes'; expected nothing after it"),
+        ("--no-download=1", "--no-download is '1'; expected nothing after it"),
+        ("--seed 3", "--seed is no option; expected --seeds"),
+        ("--colour red", "--colour is no option; expected those of --help"),
+        ("--rate 1 -x", "-x is no option; expected those of --help"),
+        ("7 --seeds 3", "7 is no option; expected those of --help"),
+    ],
+)
+def test_what_does_not_parse_is_one_line(argv, message, capsys):
+    assert run(*argv.split(), main=pytest.fail) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+@pytest.mark.parametrize("module", [classify, theory])
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--seeds x", "--seeds is 'x'; expected a whole number"),
+        ("--no-such-option", "--no-such-option is no option; expected those of --help"),
+        ("--learning-rat 1", "--learning-rat is no option; expected --learning-rate"),
+    ],
+)
+def test_both_commands_say_it_in_one_line(module, argv, message, capsys):
+    code = command_line.run(module.main, module.Config, argv.split(), prog="python -m x")
+    assert code == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+def raising(error):
+    def main(config):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ValueError("a\n  message of\nlines"), 2, "error: a message of lines"),
+        (OSError(28, "No space left"), 2, "error: [Errno 28] No space left"),
+        (ValueError(), 2, "error: ValueError"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt("go on"), 130, "interrupted: go on"),
+    ],
+)
+def test_bad_input_and_interruptions_are_one_line(error, code, message, capsys):
+    assert run(main=raising(error)) == code
+    assert capsys.readouterr() == ("", f"{message}\n")
+
+
+def test_other_errors_are_defects_and_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run(main=raising(ZeroDivisionError()))
+
+
+def test_help_is_printed_and_nothing_run(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run("--seeds", "x", "--help", main=pytest.fail)
+    out, err = capsys.readouterr()
+    assert out.startswith("usage: python -m x") and "Options of every kind." in out
+    assert err == ""
