@@ -12,7 +12,7 @@ pair costs no more than every channel: the sum over all pairs is half the square
 sum less half the sum of the squares.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -21,14 +21,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convsim_jax._autocorrelation import plane_weights, planes_of_kernel
 from convsim_jax._correlation import accumulation_dtype, check_kernel
 from convsim_jax._norms import inverse_scale, inverse_sqrt
 from convsim_jax._pairs import (
-    computed_once,
-    pair_sum_and_gradient,
-    scale_free_pair_sum_and_gradient,
-    sum_of_channels,
+    PlanesOf,
+    as_row,
+    scale_free_sum_and_slopes,
+    similarity_with,
+    slopes_of_sum,
+)
+from convsim_jax._planes import (
+    Planes,
+    cross_plane,
+    is_unrolled,
+    matched_planes,
+    matched_weights,
+    once,
 )
 
 Pairs = Literal["all", "adjacent"]
@@ -148,61 +156,61 @@ def _similarity_jvp(
     return value, jnp.sum(gradient * tangents[0])
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _similarity_and_gradient(
     objective: Objective, groups: int, kernel: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    size = kernel.shape[-1] // groups
-    pairs_of_group = size - 1 if objective.pairs == "adjacent" else size * (size - 1) // 2
-    if pairs_of_group == 0:
+    pairs = number_of_pairs(objective, kernel.shape[-1] // groups)
+    if pairs == 0:
         return jnp.zeros((), kernel.dtype), jnp.zeros_like(kernel)
-    adjacent = objective.pairs == "adjacent"
-    weights = plane_weights(kernel.shape[:-2])
-    planes, transpose = jax.vjp(planes_of_kernel, kernel)
-    cross = objective.channels == "cross"
-    summands = [sum_of_channels(X) for X in planes] if cross else planes
-
-    def sum_of_group(
-        planes: list[jax.Array], power: jax.Array
-    ) -> tuple[jax.Array, list[jax.Array]]:
-        if objective.normalize:
-            return scale_free_pair_sum_and_gradient(
-                planes, weights, power, adjacent=adjacent
-            )
-        return pair_sum_and_gradient(planes, weights, adjacent=adjacent)
-
-    power = jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1)))
-    value, by_summands = over_groups(sum_of_group, groups)(
-        [Y.reshape(-1, Y.shape[-1]) for Y in summands], power
-    )
-    if cross:
-        by_summands = computed_once(by_summands)  # small, and added to each input channel
-    by_planes = [
-        jnp.broadcast_to(G.reshape(Y.shape), X.shape)
-        for G, Y, X in zip(by_summands, summands, planes, strict=True)
-    ]
-    (gradient,) = transpose(by_planes)
+    if groups == 1:
+        value, gradient = _of_one_group(objective, kernel)
+    else:  # a layer of its own each
+        split = kernel.reshape(*kernel.shape[:-1], groups, -1)
+        values, gradients = jax.vmap(
+            partial(_of_one_group, objective), in_axes=-2, out_axes=(0, -2)
+        )(split)
+        value, gradient = values.sum(), gradients.reshape(kernel.shape)
     if objective.normalize:
-        count = groups * pairs_of_group
-        return value / count, gradient / count
+        return value / (groups * pairs), gradient / (groups * pairs)
     return value, gradient
 
 
-def over_groups(function: Callable, groups: int) -> Callable:
-    """A function of planes and powers of M channels, applied to each group of them."""
-    if groups == 1:
-        return function
+def number_of_pairs(objective: Objective, channels: int) -> int:
+    """Pairs among the output channels of one group."""
+    if objective.pairs == "adjacent":
+        return channels - 1
+    return channels * (channels - 1) // 2
 
-    def split(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x.reshape(*x.shape[:-1], groups, -1), -2, 0)
 
-    def join(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x, 0, -2).reshape(x.shape[1], -1)
-
-    def grouped(planes: list, power: jax.Array) -> tuple[jax.Array, list]:
-        value, gradient = jax.vmap(function)(*jax.tree.map(split, (planes, power)))
-        return value.sum(), jax.tree.map(join, gradient)
-
-    return grouped
+def _of_one_group(objective: Objective, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sum over pairs, and its gradient."""
+    window, cross = kernel.shape[:-2], objective.channels == "cross"
+    planes_of: PlanesOf = cross_plane if cross else matched_planes
+    weights = [1.0] if cross else matched_weights(window)
+    adjacent = objective.pairs == "adjacent"
+    are_kept = cross or not is_unrolled(window)
+    if not objective.normalize:
+        planes, transpose = jax.vjp(planes_of, kernel)
+        source, in_pass = (once(planes), list) if are_kept else (kernel, planes_of)
+        slopes = slopes_of_sum(in_pass, source, weights, adjacent=adjacent)
+        (gradient,) = transpose(slopes)
+        # Euler's identity: the sum is of degree 4 in the kernel.
+        return 0.25 * jnp.sum(kernel * gradient), gradient
+    # Scaled to norm 1 first: similarities of small kernels would vanish.
+    scale = inverse_sqrt(jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1))))
+    planes = planes_of(kernel * as_row(scale, kernel))
+    with_itself = similarity_with(planes, planes, weights)
+    to_one = inverse_sqrt(with_itself * inverse_sqrt(with_itself))
+    kernel = once(kernel * as_row(scale * to_one, kernel))
+    (_, transpose), source, in_pass = jax.vjp(planes_of, kernel), kernel, planes_of
+    if are_kept:
+        source, in_pass = [as_row(to_one**2, Y) * Y for Y in once(planes)], list
+    value, slopes = scale_free_sum_and_slopes(in_pass, source, weights, adjacent=adjacent)
+    if not adjacent:
+        value = value - 0.5 * jnp.sum((with_itself > 0).astype(value.dtype))
+    (gradient,) = transpose(slopes)
+    return value, gradient * as_row(scale * to_one, kernel)
 
 
 def similarity_matrix(
@@ -250,12 +258,13 @@ def _matrix(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
     kernel = kernel.astype(accumulation_dtype(kernel.dtype))
     if objective.normalize:
         kernel = kernel * inverse_scale(kernel)
-    planes, weights = planes_of_kernel(kernel), plane_weights(kernel.shape[:-2])
-    if objective.channels == "cross":
-        planes = [X.sum(1, keepdims=True) for X in planes]
+    planes: Planes = cross_plane(kernel)
+    weights: Sequence[float] = [1.0]
+    if objective.channels == "matched":
+        planes, weights = matched_planes(kernel), matched_weights(kernel.shape[:-2])
     rows = [
-        w**0.5 * X.reshape(-1, kernel.shape[-1])
-        for w, X in zip(weights, planes, strict=True)
+        w**0.5 * Y.reshape(-1, kernel.shape[-1])
+        for w, Y in zip(weights, planes, strict=True)
     ]
     return _gram_matrix(jnp.concatenate(rows), objective.normalize, groups)
 

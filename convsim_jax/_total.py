@@ -1,4 +1,4 @@
-"""The similarity of a whole network: kernels of one shape stacked, and vmapped over."""
+"""The similarity of a whole network: small kernels of one shape are vmapped over."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -18,6 +18,9 @@ from convsim_jax._objective import (
 )
 
 GroupCounts = int | Mapping[str, int]
+
+# Kernels up to so many weights are stacked. It saves programs, and costs a copy of them.
+MAX_STACKED_SIZE = 2**14
 
 
 def total_similarity(
@@ -71,17 +74,18 @@ def total_similarity(
 def sum_over_layers(
     kernels: Mapping[str, jax.Array], objective: Objective, groups: Mapping[str, int]
 ) -> jax.Array:
-    """The sum in the widest accumulation dtype: one program a shape, not a layer."""
+    """The sum, in the widest accumulation dtype."""
     stacks: dict[tuple, list[jax.Array]] = {}
     for path, kernel in kernels.items():
-        key = (kernel.shape, kernel.dtype, groups[path])
+        alone = path if kernel.size > MAX_STACKED_SIZE else ""
+        key = (kernel.shape, kernel.dtype, groups[path], alone)
         stacks.setdefault(key, []).append(kernel)
     widest = max(
-        (accumulation_dtype(dtype) for _, dtype, _ in stacks),
+        (accumulation_dtype(dtype) for _, dtype, _, _ in stacks),
         key=lambda dtype: jnp.finfo(dtype).bits,
     )
     total = jnp.zeros((), widest)
-    for (_, _, group_count), stack in stacks.items():
+    for (_, _, group_count, _), stack in stacks.items():
         layer = partial(similarity_of, objective=objective, groups=group_count)
         layers = jax.vmap(layer)(jnp.stack(stack)) if len(stack) > 1 else layer(stack[0])
         total = total + layers.sum().astype(widest)

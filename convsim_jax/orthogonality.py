@@ -23,9 +23,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convsim_jax._autocorrelation import half_lags, sum_of
+from convsim_jax._autocorrelation import half_lags
 from convsim_jax._correlation import accumulation_dtype, check_kernel
 from convsim_jax._norms import inverse_sqrt
+from convsim_jax._planes import sum_of
 
 _matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
