@@ -216,9 +216,11 @@ def test_a_missing_file(copy):
         data.load("tiny", data_dir=copy)
 
 
-def test_a_damaged_description(copy):
-    (copy / "tiny/1.0.0/dataset_info.json").write_text("{")
-    with pytest.raises(ValueError, match=r"dataset 'tiny' in .*copy is damaged: "):
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_damaged_description(copy, name, content):
+    (copy / "tiny/1.0.0" / name).write_text(content)
+    with pytest.raises(ValueError, match=r"dataset 'tiny' in .*copy cannot be opened: "):
         data.load("tiny", data_dir=copy)
 
 
@@ -239,10 +241,28 @@ def test_a_folder_that_is_no_prepared_dataset(tmp_path):
         data.load("cifar10", data_dir=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["tiny:2.0.0", "tiny/big"])
+def test_a_version_or_config_that_is_not_there(tiny, name):
+    message = rf"dataset '{name}' is not prepared: .* holds tiny/1\.0\.0$"
+    with pytest.raises(ValueError, match=message):
+        data.load(name, data_dir=tiny)
+
+
+def test_a_description_without_the_features(copy):
+    (copy / "tiny/1.0.0/features.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"tiny is not a prepared .* features\.json"
+    ):
+        data.load("tiny", data_dir=copy)
+
+
 @pytest.mark.parametrize("name", ["cifar1O", "../cifar10", ""])
-def test_unknown_names_are_met_with_those_that_are_close(tmp_path, name):
-    with pytest.raises(ValueError, match=r"--dataset is '.*'; expected .* cifar10"):
+def test_unknown_names_are_met_with_those_that_are_close_or_there(tmp_path, tiny, name):
+    expected = r"--dataset is '.*'; expected digits, .*\(none is\), .* such as .*cifar10"
+    with pytest.raises(ValueError, match=expected):
         data.load(name, data_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"a dataset prepared in .* \(tiny\), or one"):
+        data.load(name, data_dir=tiny)
 
 
 def test_a_dataset_that_is_not_prepared(tmp_path, monkeypatch):

@@ -155,16 +155,20 @@ def tfds_source(
     folder = Path(
         data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     ).expanduser()
+    dataset = name.partition(":")[0].partition("/")[0]
     try:
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
-    except ValueError as error:  # not there, or no name that TFDS can parse
+    except Exception as error:
+        missing = isinstance(error, tfds.core.registered.DatasetNotFoundError)
+        if not missing and dataset.isidentifier():  # others are no name of a dataset
+            raise ValueError(
+                f"dataset {name!r} in {folder} cannot be opened: {error}"
+            ) from error
         known = tfds.list_builders(with_community_datasets=False)
-        message = _not_found(name, folder, known)
+        message = _not_found(name, dataset, folder, known)
         if not download:
             raise ValueError(message) from error
         builder = _download(name, folder, tfds)
-    except Exception as error:
-        raise ValueError(f"dataset {name!r} in {folder} is damaged: {error}") from error
 
     features, splits = builder.info.features, builder.info.splits
     where = f"dataset {name!r} in {builder.data_path}"
@@ -190,6 +194,13 @@ def tfds_source(
                 "or validation"
             )
 
+    formats = builder.info.available_file_formats()
+    if formats.isdisjoint(tfds.core.FileFormat.with_random_access()):
+        raise ValueError(
+            f"{where} is in the format {', '.join(f.value for f in formats)}; expected "
+            "array_record, which is read without TensorFlow"
+        )
+
     def read(split: str, indices: np.ndarray) -> Images:
         images = np.empty((len(indices), *shape), features["image"].np_dtype)
         labels = np.empty(len(indices), np.int64)
@@ -203,11 +214,6 @@ def tfds_source(
                 examples = records.__getitems__(indices[part].tolist())
                 images[part] = [example["image"] for example in examples]
                 labels[part] = [example["label"] for example in examples]
-        except NotImplementedError as error:
-            raise ValueError(
-                f"{where} is in the format {builder.info.file_format.value}; expected "
-                "array_record, which is read without TensorFlow"
-            ) from error
         except Exception as error:
             raise ValueError(f"{where} cannot be read: {error}") from error
         if (labels < 0).any():
@@ -220,25 +226,43 @@ def tfds_source(
     return Source(sizes, features["label"].num_classes, read)
 
 
-def _not_found(name: str, folder: Path, known: Sequence[str]) -> str:
+def _not_found(name: str, dataset: str, folder: Path, known: Sequence[str]) -> str:
     """What is wrong: the folder, the name, or that nobody has prepared the dataset."""
-    dataset = name.partition(":")[0].partition("/")[0]
+    prepared = _prepared(folder)
+    versions = [path for path in prepared if path.parts[0] == dataset]
     expected = folder / dataset / "<version>" / "dataset_info.json"
+    if versions:
+        return (
+            f"dataset {name!r} is not prepared: {folder} holds "
+            f"{', '.join(map(str, versions))}"
+        )
     if dataset.isidentifier() and (folder / dataset).is_dir():
         return (
             f"{folder / dataset} is not a prepared TFDS dataset: there is no {expected} "
             f"with the features.json beside it for {name!r}"
         )
     if dataset not in known:
+        here = ", ".join(sorted({path.parts[0] for path in prepared})) or "none is"
         close = difflib.get_close_matches(dataset, [*known, "digits"], n=5)
         return (
-            f"--dataset is {name!r}; expected digits, a dataset prepared in {folder}, or "
-            f"one that TFDS knows, such as {', '.join(close or ['cifar10', 'mnist'])}"
+            f"--dataset is {name!r}; expected digits, a dataset prepared in {folder} "
+            f"({here}), or one that TFDS knows, such as "
+            f"{', '.join(close or ['cifar10', 'mnist'])}"
         )
     return (
         f"dataset {name!r} is not prepared: looked for {expected}; name the folder of "
         "prepared datasets with --data-dir or TFDS_DATA_DIR, or let --download prepare "
         "it, which needs a network and TensorFlow (pip install tensorflow)"
+    )
+
+
+def _prepared(folder: Path) -> list[Path]:
+    """The datasets in a folder: `name/version` or `name/config/version`."""
+    return sorted(
+        file.parent.relative_to(folder)
+        for pattern in ("*/*/features.json", "*/*/*/features.json")
+        for file in folder.glob(pattern)
+        if file.with_name("dataset_info.json").exists()
     )
 
 
