@@ -83,7 +83,7 @@ def test_table_reports_seeds_that_diverged():
     assert lines[-2] == (
         "control: 2 of 3 seeds diverged at epoch 1, 2; its row is of the others"
     )
-    assert lines[-1].startswith("paper-reg: 1 of 1 seeds diverged at epoch 1")
+    assert lines[-1] == "paper-reg: 1 of 1 seeds diverged at epoch 1"
     assert lines[-4].split()[:2] == ["control", "60.00"]
     assert "nan" not in "\n".join(lines)
 

@@ -128,9 +128,10 @@ def table(results: Mapping[str, Result]) -> str:
         columns.add_row(*cells, f"{result.seconds:.1f}")
         if not finished.all():
             at = ", ".join(map(str, np.unique(result.diverged_at[~finished])))
+            others = "; its row is of the others" if finished.any() else ""
             notes.append(
                 f"{method}: {(~finished).sum()} of {len(finished)} seeds diverged at "
-                f"epoch {at}; its row is of the others"
+                f"epoch {at}{others}"
             )
     text = io.StringIO()
     Console(file=text, width=1000, color_system=None).print(columns)
