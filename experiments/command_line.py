@@ -29,7 +29,7 @@ def run(
     argv: Sequence[str] | None = None,
     *,
     prog: str,
-    description: str | None = None,
+    description: str = "",
 ) -> int:
     """Parses the command line into `config`, runs `main` on it.
 
@@ -40,7 +40,7 @@ def run(
             have defaults.
         argv: arguments, default those of the process.
         prog: the command as a user types it, shown by `--help`.
-        description: what `--help` says first, default the docstring of `config`.
+        description: what `--help` says first. Tyro joins the lines of a paragraph.
 
     Returns:
         Exit code: 0; 2 after bad input, with one line `error: ...` on stderr; 130
@@ -49,6 +49,8 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):  # "±" need not end a run
         sys.stdout.reconfigure(errors="replace")
     argv = sys.argv[1:] if argv is None else argv
+    # Tyro would put two blank lines in front of a list or a command.
+    description = re.sub(r"\n\n(?=\W)", "\n", description)
     try:
         main(parse(config, argv, prog=prog, description=description))
     except (ValueError, OSError) as error:
@@ -68,7 +70,7 @@ def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
         ValueError: an option is unknown, or has a value of another kind.
     """
     try:
-        return _silently(tyro.cli, config, args=argv, **about)
+        return _tyro(config, argv, **about)
     except SystemExit as leaving:
         if not leaving.code:  # --help
             raise
@@ -79,9 +81,21 @@ def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
     raise ValueError(_complaint(config, *wrong))
 
 
-def _silently(function: Callable, *args: Any, **kwargs: Any) -> Any:
+def unset(metavar: str, meaning: str) -> object:
+    """Marks, in `Annotated`, an option whose default None means something.
+
+    Args:
+        metavar: what `--help` calls the option's value.
+        meaning: what `--help` says the default is.
+    """
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {meaning})")
+
+
+def _tyro(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
     with contextlib.redirect_stderr(io.StringIO()):
-        return function(*args, **kwargs)
+        return tyro.cli(
+            config, args=argv, config=(tyro.conf.FlagCreatePairsOff,), **about
+        )
 
 
 def _by_option(argv: Sequence[str]) -> list[list[str]]:
@@ -101,7 +115,7 @@ def _by_option(argv: Sequence[str]) -> list[list[str]]:
 def _parses(config: type, argv: Sequence[str]) -> bool:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            _silently(tyro.cli, config, args=argv)
+            _tyro(config, argv)
     except SystemExit as leaving:
         return not leaving.code
     return True
@@ -111,9 +125,8 @@ def _complaint(config: type, option: str, *values: str) -> str:
     """What is wrong with an option, and what was expected."""
     option, *more = option.split("=", 1)
     kinds = {
-        f"--{no}{name.replace('_', '-')}": kind
+        f"--{name.replace('_', '-')}": kind
         for name, kind in get_type_hints(config).items()
-        for no in (("", "no-") if kind is bool else ("",))
     }
     kind = kinds.get(option.replace("_", "-"))
     if kind is None:

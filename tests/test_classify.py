@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -34,8 +35,9 @@ def arguments(**options):
         yield from map(str, value if isinstance(value, tuple) else (value,))
 
 
-def run(*argv):
-    return command_line.run(classify.main, classify.Config, argv, prog=classify.COMMAND)
+def run(*argv, **about):
+    about |= {"prog": classify.COMMAND}
+    return command_line.run(classify.main, classify.Config, argv, **about)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +233,10 @@ def test_diverged_training_is_in_the_table_and_null_in_the_results(
 
 def test_help_names_every_option_and_method(capsys):
     with pytest.raises(SystemExit, match="0"):
-        run("--help")
+        run("--help", description=classify.DESCRIPTION)
     text = capsys.readouterr().out
-    for name in (*SMALLEST, *METHODS, "output", "strength", "validation", "activation"):
-        assert name in text
+    for name in (field.name for field in fields(classify.Config)):
+        assert f"--{name.replace('_', '-')} " in text
+    for name, method in METHODS.items():
+        assert f"\n* {name}: {method.summary}\n" in text
+    assert "None" not in text

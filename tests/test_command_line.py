@@ -1,8 +1,9 @@
 """The command line: options that do not parse, bad input, interruptions, exit codes."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
@@ -21,19 +22,20 @@ class Config:
     pairs: Literal["all", "adjacent"] = "all"
     rate: float = 0.5
     name: str = "digits"
-    output: Path | None = None
+    output: Annotated[Path | None, command_line.unset("PATH", "a new one")] = None
     download: bool = False
 
 
-def run(*argv, main=lambda config: None):
-    return command_line.run(main, Config, argv, prog="python -m x")
+def run(*argv, main=lambda config: None, **about):
+    return command_line.run(main, Config, argv, prog="python -m x", **about)
 
 
 def test_options_become_the_config():
-    argv = "--seeds 2 --train_size=3 --methods a b --rate -1e-3 --no-download"
+    argv = "--seeds 2 --train_size=3 --methods a b --rate -1e-3 --download"
     seen = []
     assert run(*argv.split(), main=seen.append) == 0
-    assert seen == [Config(seeds=2, train_size=3, methods=("a", "b"), rate=-0.001)]
+    values = {"seeds": 2, "train_size": 3, "methods": ("a", "b"), "rate": -0.001}
+    assert seen == [Config(**values, download=True)]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_options_become_the_config():
         ("--name", "--name is without a value; expected one name"),
         ("--output a b", "--output is 'a b'; expected one path"),
         ("--download yes", "--download is 'yes'; expected nothing after it"),
-        ("--no-download=1", "--no-download is '1'; expected nothing after it"),
+        ("--no-download", "--no-download is no option; expected --download"),
         ("--seed 3", "--seed is no option; expected --seeds"),
         ("--colour red", "--colour is no option; expected those of --help"),
         ("--rate 1 -x", "-x is no option; expected those of --help"),
@@ -107,8 +109,11 @@ def test_other_errors_are_defects_and_keep_their_traceback():
 
 
 def test_help_is_printed_and_nothing_run(capsys):
+    description = "What it does.\n\n    python -m x\n\ndoes it,\nand well.\n\n* a\n* b\n"
     with pytest.raises(SystemExit, match="0"):
-        run("--seeds", "x", "--help", main=pytest.fail)
+        run("--seeds", "x", "--help", main=pytest.fail, description=description)
     out, err = capsys.readouterr()
-    assert out.startswith("usage: python -m x") and "Options of every kind." in out
+    assert out.startswith("usage: python -m x")
+    assert "What it does.\n    python -m x\n\ndoes it, and well.\n* a\n* b\n" in out
+    assert re.search(r"--output PATH +\(default: a new one\)", out)
     assert err == ""
