@@ -8,11 +8,8 @@ from convsim_jax._correlation import cross_correlate
 from convsim_jax._feature_maps import feature_map_similarity
 from convsim_jax._initialization import SimilarityHistory, minimize_similarity
 from convsim_jax._kernels import conv_kernels
-from convsim_jax._objective import (
-    convolutional_similarity,
-    kernel_cosine_similarity,
-    similarity_matrix,
-)
+from convsim_jax._matrices import kernel_cosine_similarity, similarity_matrix
+from convsim_jax._objective import convolutional_similarity
 from convsim_jax._report import LayerSimilarity, SimilarityReport, similarity_report
 from convsim_jax._total import total_similarity
 from convsim_jax._transform import (

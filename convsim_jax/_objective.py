@@ -19,10 +19,9 @@ from typing import Literal, NamedTuple, get_args
 import chex
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from convsim_jax._correlation import accumulation_dtype, check_kernel
-from convsim_jax._norms import inverse_scale, inverse_sqrt
+from convsim_jax._norms import inverse_sqrt
 from convsim_jax._pairs import (
     PlanesOf,
     as_row,
@@ -31,13 +30,13 @@ from convsim_jax._pairs import (
     slopes_of_sum,
 )
 from convsim_jax._planes import (
-    Planes,
     cross_plane,
     is_unrolled,
     matched_planes,
     matched_weights,
     once,
 )
+from convsim_jax._sharding import in_auto_axes, replicated
 
 Pairs = Literal["all", "adjacent"]
 Channels = Literal["matched", "cross"]
@@ -160,19 +159,22 @@ def _similarity_jvp(
 def _similarity_and_gradient(
     objective: Objective, groups: int, kernel: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    pairs = number_of_pairs(objective, kernel.shape[-1] // groups)
+    pairs = groups * number_of_pairs(objective, kernel.shape[-1] // groups)
     if pairs == 0:
         return jnp.zeros((), kernel.dtype), jnp.zeros_like(kernel)
-    if groups == 1:
-        value, gradient = _of_one_group(objective, kernel)
-    else:  # a layer of its own each
-        split = kernel.reshape(*kernel.shape[:-1], groups, -1)
-        values, gradients = jax.vmap(
-            partial(_of_one_group, objective), in_axes=-2, out_axes=(0, -2)
-        )(split)
-        value, gradient = values.sum(), gradients.reshape(kernel.shape)
+
+    def of_all_groups(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if groups == 1:
+            return _of_one_group(objective, kernel)
+        of_each = jax.vmap(partial(_of_one_group, objective), -2, (0, -2))
+        values, gradient = of_each(kernel.reshape(*kernel.shape[:-1], groups, -1))
+        return values.sum(), gradient.reshape(kernel.shape)
+
+    value, gradient = in_auto_axes(
+        of_all_groups, kernel, lambda spec: (replicated(spec), spec)
+    )
     if objective.normalize:
-        return value / (groups * pairs), gradient / (groups * pairs)
+        return value / pairs, gradient / pairs
     return value, gradient
 
 
@@ -183,13 +185,21 @@ def number_of_pairs(objective: Objective, channels: int) -> int:
     return channels * (channels - 1) // 2
 
 
+def planes_and_weights(
+    objective: Objective, window: Sequence[int]
+) -> tuple[PlanesOf, Sequence[float]]:
+    """The planes whose inner products are the similarities, and their weights."""
+    if objective.channels == "cross":
+        return cross_plane, [1.0]
+    return matched_planes, matched_weights(window)
+
+
 def _of_one_group(objective: Objective, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The sum over pairs, and its gradient."""
-    window, cross = kernel.shape[:-2], objective.channels == "cross"
-    planes_of: PlanesOf = cross_plane if cross else matched_planes
-    weights = [1.0] if cross else matched_weights(window)
+    window = kernel.shape[:-2]
+    planes_of, weights = planes_and_weights(objective, window)
     adjacent = objective.pairs == "adjacent"
-    are_kept = cross or not is_unrolled(window)
+    are_kept = objective.channels == "cross" or not is_unrolled(window)
     if not objective.normalize:
         planes, transpose = jax.vjp(planes_of, kernel)
         source, in_pass = (once(planes), list) if are_kept else (kernel, planes_of)
@@ -211,103 +221,3 @@ def _of_one_group(objective: Objective, kernel: jax.Array) -> tuple[jax.Array, j
         value = value - 0.5 * jnp.sum((with_itself > 0).astype(value.dtype))
     (gradient,) = transpose(slopes)
     return value, gradient * as_row(scale * to_one, kernel)
-
-
-def similarity_matrix(
-    kernel: chex.Array,
-    *,
-    channels: Channels = "matched",
-    normalize: bool = False,
-    feature_group_count: int = 1,
-) -> jax.Array:
-    r"""Convolutional Similarity of every two output channels of one conv kernel.
-
-    .. math:: S_{ij} = CS(i,j) = \sum_c \sum_l (K[i,c] \star K[j,c])[l]^2
-
-    Args:
-      kernel: Conv kernel of shape `(*window, C, M)`.
-      channels: `"matched"` or `"cross"`, as in `convolutional_similarity`.
-      normalize: Return `CS(i,j) / sqrt(CS(i,i) CS(j,j))`, the cosine of two
-        autocorrelations: in [0, 1], and 1 where the power spectra are proportional.
-      feature_group_count: Number of groups of a grouped convolution.
-
-    Returns:
-      Symmetric array of shape `(M, M)` and the kernel's dtype; 0 between channels of
-      different groups, and in the rows and columns of zero kernels.
-
-    Raises:
-      ValueError: As `convolutional_similarity`.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> kernel = jnp.array([[1.0, 2.0], [1.0, -2.0]]).reshape(2, 1, 2)
-      >>> similarity_matrix(kernel)
-      Array([[ 6.,  8.],
-             [ 8., 96.]], dtype=float32)
-
-    Source: Belmekki et al., arXiv 2411.03226, section 3, by Parseval's identity.
-    """
-    kernel = check_kernel(kernel)
-    groups = check_groups(kernel, feature_group_count)
-    objective = Objective(channels=channels, normalize=normalize).check()
-    return _matrix(kernel, objective, groups).astype(kernel.dtype)
-
-
-@partial(jax.jit, static_argnames=("objective", "groups"))
-def _matrix(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
-    kernel = kernel.astype(accumulation_dtype(kernel.dtype))
-    if objective.normalize:
-        kernel = kernel * inverse_scale(kernel)
-    planes: Planes = cross_plane(kernel)
-    weights: Sequence[float] = [1.0]
-    if objective.channels == "matched":
-        planes, weights = matched_planes(kernel), matched_weights(kernel.shape[:-2])
-    rows = [
-        w**0.5 * Y.reshape(-1, kernel.shape[-1])
-        for w, Y in zip(weights, planes, strict=True)
-    ]
-    return _gram_matrix(jnp.concatenate(rows), objective.normalize, groups)
-
-
-def _gram_matrix(columns: jax.Array, normalize: bool, groups: int) -> jax.Array:
-    """Inner products, or cosines, of columns `(features, M)` inside each group."""
-    M = columns.shape[-1]
-    if normalize:
-        columns = columns * inverse_sqrt(jnp.sum(columns * columns, 0))[None]
-    gram = jnp.matmul(columns.T, columns, precision=lax.Precision.HIGHEST)
-    group = jnp.arange(M) // (M // groups)
-    return jnp.where(group[:, None] == group[None], gram, 0.0)
-
-
-def kernel_cosine_similarity(kernel: chex.Array) -> jax.Array:
-    r"""Cosine of every two flattened kernels: what kernel orthogonality minimises.
-
-    .. math:: \cos_{ij} = \frac{\langle K_i, K_j \rangle}{\|K_i\| \|K_j\|}
-
-    Args:
-      kernel: Conv kernel of shape `(*window, C, M)`.
-
-    Returns:
-      Symmetric array of shape `(M, M)` and the kernel's dtype, in [-1, 1]; 0 in the
-      rows and columns of zero kernels.
-
-    Raises:
-      ValueError: The rank is not 3, 4 or 5, or the dtype is not floating.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> kernel = jnp.array([[3.0, 0.0], [4.0, 2.0]]).reshape(2, 1, 2)
-      >>> print(kernel_cosine_similarity(kernel)[0, 1])
-      0.8
-
-    Source: Belmekki et al., arXiv 2411.03226, section 4.1.
-    """
-    kernel = check_kernel(kernel)
-    return _cosine(kernel).astype(kernel.dtype)
-
-
-@jax.jit
-def _cosine(kernel: jax.Array) -> jax.Array:
-    kernel = kernel.astype(accumulation_dtype(kernel.dtype))
-    kernel = kernel * inverse_scale(kernel)
-    return _gram_matrix(kernel.reshape(-1, kernel.shape[-1]), normalize=True, groups=1)

@@ -100,11 +100,12 @@ def spectral_plane(kernel: jax.Array) -> jax.Array:
     scale = (np.asarray(lag_weights(window)) / size.prod()) ** 0.25
     transform = np.concatenate([f(phase) * scale[:, None] for f in (np.cos, np.sin)])
     real, imaginary = jnp.split(
-        jnp.matmul(
+        jnp.tensordot(
             jnp.asarray(transform, kernel.dtype),
-            kernel.reshape(-1, C * M),
+            kernel.reshape(-1, C, M),
+            axes=1,
             precision=lax.Precision.HIGHEST,
-        ).reshape(-1, C, M),
+        ),
         2,
     )
     return real * real + imaginary * imaginary

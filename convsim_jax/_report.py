@@ -8,12 +8,8 @@ import jax.numpy as jnp
 
 from convsim_jax._correlation import accumulation_dtype
 from convsim_jax._kernels import Layout, Mask, conv_kernels
-from convsim_jax._objective import (
-    Channels,
-    Pairs,
-    convolutional_similarity,
-    kernel_cosine_similarity,
-)
+from convsim_jax._matrices import kernel_cosine_similarity
+from convsim_jax._objective import Channels, Pairs, convolutional_similarity
 from convsim_jax._table import aligned_table
 from convsim_jax._total import GroupCounts, group_counts
 
@@ -123,7 +119,7 @@ def similarity_report(
         return LayerSimilarity(
             path=path,
             shape=kernel.shape,
-            norm=float(jnp.linalg.norm(kernel.ravel())),
+            norm=float(jnp.sqrt(jnp.sum(jnp.square(kernel)))),
             similarity=similarity(normalize=False),
             scale_free=similarity(normalize=True),
             kernel_cosine=_mean_absolute_cosine(kernel, groups[path]),

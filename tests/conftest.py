@@ -8,6 +8,8 @@ import hypothesis
 import jax
 import pytest
 
+jax.config.update("jax_num_cpu_devices", 8)  # for test_sharding.py
+
 hypothesis.settings.register_profile(
     "repeatable",
     derandomize=True,

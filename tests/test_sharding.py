@@ -1,0 +1,166 @@
+"""Kernels on a mesh of several devices: the same results, and no kernel is gathered."""
+
+import itertools
+import math
+import re
+from functools import partial
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import convsim_jax as cs
+from tests import oracle
+
+DEVICES = 8
+OPTIONS = [
+    dict(zip(("pairs", "channels", "normalize"), values, strict=True))
+    for values in itertools.product(
+        ("all", "adjacent"), ("matched", "cross"), (False, True)
+    )
+]
+every_option = pytest.mark.parametrize(
+    "options", OPTIONS, ids=lambda o: "-".join(map(str, o.values()))
+)
+every_window = pytest.mark.parametrize("window", [(1, 1), (2, 2), (5, 3)], ids=str)
+SHARDED, REPLICATED = P(None, None, None, "model"), P()
+
+
+@pytest.fixture(params=[AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def mesh(request):
+    mesh = jax.make_mesh((DEVICES,), ("model",), axis_types=(request.param,))
+    with jax.set_mesh(mesh):
+        yield mesh
+
+
+def kernel_of(window):
+    shape = (*window, 4, 2 * DEVICES)
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def put(tree, mesh, spec):
+    """Kernels with the sharding, all else replicated."""
+
+    def put_leaf(x):
+        of_leaf = spec if np.ndim(x) == len(SHARDED) else REPLICATED
+        return jax.device_put(x, NamedSharding(mesh, of_leaf))
+
+    return jax.tree.map(put_leaf, tree)
+
+
+def on_one_device(function, *arguments):
+    """What it returns in NumPy arrays, for arrays that are on no mesh."""
+    with jax.set_mesh(jax.make_mesh((1,), ("model",), devices=jax.devices()[:1])):
+        return jax.tree.map(np.asarray, function(*arguments))
+
+
+def params_of():
+    return {
+        "first": {"kernel": kernel_of((2, 2)), "bias": np.zeros(16, np.float32)},
+        "last": {"kernel": kernel_of((1, 1))},
+    }
+
+
+def value_and_gradient(**options):
+    def total(kernel):
+        return cs.total_similarity({"kernel": kernel}, **options)
+
+    return jax.jit(jax.value_and_grad(total))
+
+
+@every_option
+@pytest.mark.parametrize(
+    ("window", "spec"),
+    [((1, 1), SHARDED), ((2, 2), SHARDED), ((5, 3), SHARDED), ((2, 2), REPLICATED)],
+    ids=str,
+)
+def test_value_and_gradient_are_those_of_one_device(mesh, window, spec, options):
+    kernel = kernel_of(window)
+    value, gradient = value_and_gradient(**options)(put(kernel, mesh, spec))
+    assert gradient.sharding.is_equivalent_to(NamedSharding(mesh, spec), kernel.ndim)
+    exact = oracle.convolutional_similarity(kernel, **options)
+    np.testing.assert_allclose(value, exact, rtol=1e-5)
+    _, expected = on_one_device(value_and_gradient(**options), kernel)
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * largest)
+
+
+@every_window
+@pytest.mark.parametrize("options", [o for o in OPTIONS if o["pairs"] == "all"], ids=str)
+def test_only_sums_leave_a_device(mesh, window, options):
+    kernel = put(kernel_of(window), mesh, SHARDED)
+    program = value_and_gradient(**options).lower(kernel).compile().as_text()
+    sizes = sizes_communicated(program)
+    assert sizes, "the devices must add up their sums"
+    # At most a sum of each of the 4 input channels from each device.
+    assert max(sizes) <= 41 * 4 if window == (5, 3) else max(sizes) <= 4 * DEVICES
+    assert max(sizes) < kernel.size
+
+
+def sizes_communicated(program):
+    """The number of elements of each array that a compiled program communicates."""
+    collectives = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+    results = re.findall(rf"= (.*?) (?:{collectives})(?:-start)?\(", program)
+    return [
+        math.prod(int(size) for size in dimensions.split(",") if size)
+        for result in results
+        for dimensions in re.findall(r"\w+\[([\d,]*)\]", result)
+    ]
+
+
+def test_what_communicates_is_found():
+    program = "%a = (f32[2,3]{1,0}, f32[]) all-reduce(%b), x\n%c = f32[4,8] add(%a)"
+    assert sizes_communicated(program) == [6, 1]
+
+
+def assert_shardings_are_kept(before, after):
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert b.sharding.is_equivalent_to(a.sharding, a.ndim)
+
+
+@pytest.mark.usefixtures("relaxed_jax")  # optax.adam promotes
+@pytest.mark.parametrize("preserve_norm", [False, True])
+@pytest.mark.parametrize("spec", [SHARDED, REPLICATED], ids=["sharded", "replicated"])
+def test_initialization_keeps_shardings(mesh, spec, preserve_norm):
+    params = put(params_of(), mesh, spec)
+    result, history = cs.minimize_similarity(params, 3, preserve_norm=preserve_norm)
+    assert_shardings_are_kept(params, result)
+    expected = on_one_device(
+        partial(cs.minimize_similarity, steps=3, preserve_norm=preserve_norm), params_of()
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        (result, history),
+        expected,
+    )
+
+
+@pytest.mark.parametrize("spec", [SHARDED, REPLICATED], ids=["sharded", "replicated"])
+def test_transformation_keeps_shardings(mesh, spec):
+    params = put(params_of(), mesh, spec)
+    optimizer = optax.chain(cs.add_convolutional_similarity(0.1), optax.sgd(0.1))
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(params, state, params)
+        return optax.apply_updates(params, updates), updates, state
+
+    stepped, updates, _ = step(params, optimizer.init(params))
+    assert_shardings_are_kept(params, stepped)
+    assert_shardings_are_kept(params, updates)
+
+
+def test_report_and_matrices(mesh):
+    params = put(params_of(), mesh, SHARDED)
+    kernel = params["first"]["kernel"]
+    for matrix in (cs.similarity_matrix, cs.kernel_cosine_similarity):
+        expected = on_one_device(matrix, kernel_of((2, 2)))
+        np.testing.assert_allclose(matrix(kernel), expected, rtol=1e-4, atol=1e-6)
+    expected = on_one_device(cs.similarity_report, params_of())
+    for ours, theirs in zip(
+        cs.similarity_report(params).layers, expected.layers, strict=True
+    ):
+        np.testing.assert_allclose(ours[2:], theirs[2:], rtol=1e-4)
