@@ -81,6 +81,15 @@ def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
     raise ValueError(_complaint(config, *wrong))
 
 
+def flag(name: str) -> str:
+    """The option of a field.
+
+    >>> flag("batch_size")
+    '--batch-size'
+    """
+    return "--" + name.replace("_", "-")
+
+
 def unset(metavar: str, meaning: str) -> object:
     """Marks, in `Annotated`, an option whose default None means something.
 
@@ -124,10 +133,7 @@ def _parses(config: type, argv: Sequence[str]) -> bool:
 def _complaint(config: type, option: str, *values: str) -> str:
     """What is wrong with an option, and what was expected."""
     option, *more = option.split("=", 1)
-    kinds = {
-        f"--{name.replace('_', '-')}": kind
-        for name, kind in get_type_hints(config).items()
-    }
+    kinds = {flag(name): kind for name, kind in get_type_hints(config).items()}
     kind = kinds.get(option.replace("_", "-"))
     if kind is None:
         close = difflib.get_close_matches(option, kinds, n=1)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from experiments.command_line import flag
+
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
@@ -137,6 +139,6 @@ def _check_same(options: Mapping[str, Any], config: Any, path: Path) -> None:
     for name, value in options.items():
         if name not in earlier or value != earlier[name]:
             raise ValueError(
-                f"--output holds results of other options: --{name.replace('_', '-')} is "
+                f"--output holds results of other options: {flag(name)} is "
                 f"{json.dumps(value)}, and was {json.dumps(earlier.get(name))} in {path}"
             )

@@ -13,6 +13,8 @@ import pytest
 
 from experiments import command_line
 from experiments.classify import __main__ as classify
+from experiments.classify import data
+from experiments.classify.config import Config
 from experiments.classify.methods import METHODS
 from tests.classify_results import kernels, result
 
@@ -37,7 +39,7 @@ def arguments(**options):
 
 def run(*argv, **about):
     about |= {"prog": classify.COMMAND}
-    return command_line.run(classify.main, classify.Config, argv, **about)
+    return command_line.run(classify.main, Config, argv, **about)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +206,13 @@ def test_bad_options_are_one_line_and_leave_nothing(
     assert no_training == []
 
 
+def test_images_smaller_than_the_network_can_pool():
+    images = data.Images(np.zeros((4, 7, 9, 1), np.float32), np.zeros(4, np.int32))
+    message = "--dataset digits has images of 7x9; expected at least 8x8 for cnn"
+    with pytest.raises(ValueError, match=message):
+        classify.make_trainer(Config(batch_size=2), data.Dataset(images, images, 3))
+
+
 def test_an_output_folder_of_other_options(copy, no_training, capsys):
     before = (copy / "results.json").read_bytes()
     assert run("--output", str(copy), *arguments(epochs=3)) == 2
@@ -235,7 +244,7 @@ def test_help_names_every_option_and_method(capsys):
     with pytest.raises(SystemExit, match="0"):
         run("--help", description=classify.DESCRIPTION)
     text = capsys.readouterr().out
-    for name in (field.name for field in fields(classify.Config)):
+    for name in (field.name for field in fields(Config)):
         assert f"--{name.replace('_', '-')} " in text
     for name, method in METHODS.items():
         assert f"\n* {name}: {method.summary}\n" in text

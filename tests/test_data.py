@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -250,9 +251,7 @@ def test_a_version_or_config_that_is_not_there(tiny, name):
 
 def test_a_description_without_the_features(copy):
     (copy / "tiny/1.0.0/features.json").unlink()
-    with pytest.raises(
-        ValueError, match=r"tiny is not a prepared .* features\.json"
-    ):
+    with pytest.raises(ValueError, match=r"tiny is not a prepared .* features\.json"):
         data.load("tiny", data_dir=copy)
 
 
@@ -296,12 +295,18 @@ def test_download_without_a_network(tmp_path, monkeypatch):
         data.load("mnist", data_dir=tmp_path, download=True)
 
 
-def test_download_that_tfds_fails_at(tmp_path, monkeypatch):
+@pytest.mark.parametrize("answer", [io.BytesIO(), "an error"])
+def test_download_that_tfds_fails_at(tmp_path, monkeypatch, answer):
+    def answers(url, timeout):
+        if answer == "an error":  # which is an answer too
+            raise urllib.error.HTTPError(url, 404, "Not Found", None, None)
+        return answer
+
     def fail(*_, **__):
         raise RuntimeError("checksum")
 
     monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: io.BytesIO())
+    monkeypatch.setattr(urllib.request, "urlopen", answers)
     monkeypatch.setattr(tfds, "builder", fail)
     with pytest.raises(ValueError, match=r"failed to prepare 'mnist' in .*: checksum"):
         data.load("mnist", data_dir=tmp_path, download=True)

@@ -15,23 +15,20 @@ order:
 """
 
 import json
-import math
 import platform
 import re
 import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.progress
-import tyro
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -44,13 +41,13 @@ from rich.progress import (
 import convsim_jax as cs
 from experiments import command_line
 from experiments.classify import data, plots
+from experiments.classify.config import Config
 from experiments.classify.measurement import Measurement, measure
-from experiments.classify.methods import METHODS, Pairs
+from experiments.classify.methods import METHODS
 from experiments.classify.models import MODELS
 from experiments.classify.results import Result, RunFolder
 from experiments.classify.summary import curve_rows, seed_rows, table
 from experiments.classify.training import Trainer
-from experiments.command_line import unset
 from experiments.run_folder import replacing, write_csv
 
 COMMAND = "python -m experiments.classify"
@@ -61,108 +58,8 @@ LEGEND = (
 DESCRIPTION = (__doc__ or "") + "\n".join(
     f"* {name}: {method.summary}" for name, method in METHODS.items()
 )
-STRENGTHS = ", ".join(
-    f"{method.strength:g} for {name}"
-    for name, method in METHODS.items()
-    if method.regularizer is not None
-)
 # Feature maps are compared on that many of the images that are scored, the first ones.
 MEASURED_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to train, how, and where the results go.
-
-    Attributes:
-        dataset: digits, or a TFDS image classification dataset such as cifar10.
-        model: cnn: three 3x3 convs with batch normalisation and max pooling. cnn-plain:
-            the same without batch normalisation.
-        methods: What to compare, of the methods above.
-        strength: Factor of the loss that is added in training, for both of paper-reg and
-            scale-free-reg.
-        steps: Steps of minimising a loss before training, of Adam at 2e-3.
-        preserve_norm: Keep the norm of each output channel's kernel in these steps.
-        pairs: Pairs of kernels that the losses are summed over. The paper's own code
-            takes adjacent ones.
-        seeds: Number of seeds: 0, 1 and so on. A seed fixes the random weights and the
-            order of images.
-        epochs: Number of epochs.
-        train_size: Number of training images, drawn at random once for all seeds.
-        batch_size: Images a step. Those left over at the end of an epoch's order sit it
-            out.
-        learning_rate: Learning rate of SGD at the start. It falls to 0 as a cosine.
-        momentum: Momentum of SGD.
-        width: Output channels of the first conv. The next have two and four times as
-            many.
-        activation: Activation after each conv.
-        validation: Hold out a fifth of the training images, and score these instead of
-            the test images: for choosing options.
-        data_dir: Folder of prepared TFDS datasets.
-        download: Let TFDS download and prepare the dataset if it is not there, for which
-            it needs TensorFlow.
-        output: Run folder. One that holds part of a run with the same options goes on
-            from there.
-    """
-
-    dataset: str = "digits"
-    model: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(MODELS) + "}")] = "cnn"
-    methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD ...")] = tuple(
-        METHODS
-    )
-    strength: Annotated[float | None, unset("FLOAT", STRENGTHS)] = None
-    steps: int = 100
-    preserve_norm: bool = False
-    pairs: Pairs = "all"
-    seeds: int = 5
-    epochs: int = 15
-    train_size: Annotated[int | None, unset("INT", "all")] = None
-    batch_size: int = 64
-    learning_rate: float = 0.05
-    momentum: float = 0.9
-    width: int = 32
-    activation: Literal["relu", "elu"] = "relu"
-    validation: bool = False
-    data_dir: Annotated[
-        Path | None, unset("PATH", "TFDS_DATA_DIR, else ~/tensorflow_datasets")
-    ] = None
-    download: bool = False
-    output: Annotated[Path | None, unset("PATH", "runs/<dataset>-<model>-<time>")] = None
-
-    def check(self) -> None:
-        """Raises a ValueError that names the first option out of range."""
-        for name, chosen, known in (
-            ("model", [self.model], MODELS),
-            ("methods", self.methods, METHODS),
-        ):
-            unknown = [choice for choice in chosen if choice not in known]
-            if unknown:
-                raise ValueError(
-                    f"--{name} is {unknown[0]!r}; expected {', '.join(known)}"
-                )
-        if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError(
-                f"--methods is {' '.join(self.methods)!r}; expected names, each once"
-            )
-        least = {"steps": 0, "seeds": 1, "epochs": 1, "batch_size": 1, "width": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(
-                    f"{flag(name)} is {getattr(self, name)}; expected {bound} or more"
-                )
-        if self.strength is not None and not 0 <= self.strength < math.inf:
-            raise ValueError(f"--strength is {self.strength}; expected 0 or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"--learning-rate is {self.learning_rate}; expected more than 0"
-            )
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"--momentum is {self.momentum}; expected 0 to less than 1")
-
-
-def flag(name: str) -> str:
-    """The option of a field."""
-    return "--" + name.replace("_", "-")
 
 
 def main(config: Config) -> None:

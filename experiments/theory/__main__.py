@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments import command_line
-from experiments.command_line import unset
+from experiments.command_line import flag, unset
 from experiments.run_folder import new_folder
 from experiments.theory import plots
 from experiments.theory.descent import (
@@ -72,7 +72,7 @@ class Config:
         least = {"seeds": 2, "steps": 1, "rounds": 1, "taps": 1, "first_seed": 0}
         for name, bound in least.items():
             if (value := getattr(self, name)) < bound:
-                raise ValueError(f"{_flag(name)} is {value}; expected {bound} or more")
+                raise ValueError(f"{flag(name)} is {value}; expected {bound} or more")
         values = max(self.steps, self.rounds * KERNEL_COUNT**2)
         if self.seeds > (most := MAX_VALUES // values):
             raise ValueError(
@@ -91,7 +91,7 @@ class Config:
             )
         for name in ("cosine_learning_rate", "learning_rate"):
             if not 0 < (value := getattr(self, name)) < math.inf:
-                raise ValueError(f"{_flag(name)} is {value}; expected a positive number")
+                raise ValueError(f"{flag(name)} is {value}; expected a positive number")
 
 
 def draw(seed: jax.Array, config: Config, kernels: int) -> tuple[jax.Array, jax.Array]:
@@ -172,10 +172,6 @@ def main(config: Config) -> None:
         plots.pairs(matrices).savefig(folder / "pairs.png")
     seconds = time.perf_counter() - started
     print(f"{seconds:.0f} s. Results and plots: {output}")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 if __name__ == "__main__":
