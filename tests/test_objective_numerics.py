@@ -179,6 +179,20 @@ def test_single_precision_where_one_kernel_dominates(shape, options, large):
     assert max(errors_against_float64(kernel, options)) < 1e-3
 
 
+@pytest.mark.usefixtures("relaxed_jax")  # optax.adam promotes
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_single_precision_after_a_thousand_steps(channels, normalize):
+    """Kernels that were minimised leave small differences of large sums."""
+    options = dict(pairs="all", channels=channels, normalize=normalize)
+    params = {"kernel": single(25, (3, 3, 4, 8)) / 6}
+    params, history = cs.minimize_similarity(params, 1000, **options)
+    assert history.loss[-1] < history.loss[0] / 3
+    kernel = params["kernel"]
+    exact = oracle.convolutional_similarity(kernel, **options)
+    assert oracle.relative_error(loss(kernel, **options), exact) < 1e-3
+
+
 @every_option
 def test_single_precision_on_a_wide_layer(options):
     kernel = single(23, (2, 2, 8, 24)) / 4
