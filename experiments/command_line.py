@@ -3,16 +3,18 @@
 import contextlib
 import difflib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 Config = TypeVar("Config")
 
+INTERRUPTED = 130
 # What values are, in words.
 KINDS: dict[Any, str] = {
     bool: "nothing after it",
@@ -59,8 +61,21 @@ def run(
         return 2
     except KeyboardInterrupt as interruption:
         print(": ".join(["interrupted", *map(str, interruption.args)]), file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with that exit code.
+
+    After an interruption at once: a program that is still at work on XLA's threads can
+    crash the interpreter on its way out.
+    """
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:

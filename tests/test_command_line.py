@@ -1,6 +1,8 @@
 """The command line: options that do not parse, bad input, interruptions, exit codes."""
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -106,6 +108,19 @@ def test_bad_input_and_interruptions_are_one_line(error, code, message, capsys):
 def test_other_errors_are_defects_and_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run(main=raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize(("code", "left"), [(0, "by the door\n"), (130, "")])
+def test_after_an_interruption_the_process_ends_at_once(code, left):
+    program = (
+        "import atexit, sys; from experiments import command_line\n"
+        "atexit.register(print, 'by the door', file=sys.stderr)\n"
+        f"print('out', end=''); command_line.leave({code})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "out", left)
 
 
 def test_help_is_printed_and_nothing_run(capsys):

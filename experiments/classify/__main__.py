@@ -202,4 +202,5 @@ def headline(config: Config, dataset: data.Dataset) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(main, Config, prog=COMMAND, description=DESCRIPTION))
+    code = command_line.run(main, Config, prog=COMMAND, description=DESCRIPTION)
+    command_line.leave(code)

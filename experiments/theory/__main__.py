@@ -14,7 +14,6 @@ printed as tables and kept in a run folder, with plots.
 """
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -176,4 +175,5 @@ def main(config: Config) -> None:
 
 if __name__ == "__main__":
     prog = "python -m experiments.theory"
-    sys.exit(command_line.run(main, Config, prog=prog, description=__doc__))
+    code = command_line.run(main, Config, prog=prog, description=__doc__)
+    command_line.leave(code)
