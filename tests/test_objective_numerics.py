@@ -184,7 +184,7 @@ def test_single_precision_where_one_kernel_dominates(shape, options, large):
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_single_precision_after_a_thousand_steps(channels, normalize):
     """Kernels that were minimised leave small differences of large sums."""
-    options = dict(pairs="all", channels=channels, normalize=normalize)
+    options = {"pairs": "all", "channels": channels, "normalize": normalize}
     params = {"kernel": single(25, (3, 3, 4, 8)) / 6}
     params, history = cs.minimize_similarity(params, 1000, **options)
     assert history.loss[-1] < history.loss[0] / 3

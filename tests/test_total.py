@@ -196,3 +196,14 @@ def test_rejects(options, message):
 def test_rejects_params_without_kernels():
     with pytest.raises(ValueError, match=r"params has no conv kernel"):
         cs.total_similarity({"dense": {"kernel": jnp.ones((2, 2))}})
+
+
+@pytest.mark.parametrize("most", [0, 40, 10**6])
+def test_kernels_are_summed_whether_stacked_or_alone(most, monkeypatch):
+    monkeypatch.setattr("convsim_jax._total.MAX_STACKED_SIZE", most)
+    shapes = [(3, 3, 1, 4), (3, 3, 1, 4), (3, 3, 2, 4), (3, 3, 2, 4), (1, 1, 4, 2)]
+    random = np.random.default_rng(0)
+    kernels = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+    params = {str(i): {"kernel": kernel} for i, kernel in enumerate(kernels)}
+    exact = sum(oracle.convolutional_similarity(kernel) for kernel in kernels)
+    np.testing.assert_allclose(cs.total_similarity(params), exact, rtol=1e-5)

@@ -1,0 +1,1 @@
+"""What Convolutional Similarity costs."""

@@ -1,0 +1,227 @@
+"""The benchmark: networks as published, programs that agree, and a whole run."""
+
+import csv
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import command_line
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import growth, torch_programs
+from experiments.benchmark.__main__ import Config
+from experiments.benchmark.networks import NETWORKS, random_kernels, smallest
+from experiments.benchmark.programs import (
+    DIRECT,
+    LOSSES,
+    PENALTIES,
+    SGD,
+    direct,
+    losses,
+    penalties,
+    yardsticks,
+)
+from experiments.benchmark.report import short
+from experiments.benchmark.timing import Program, compiled, in_turn
+from experiments.models.resnet import ResNet18
+from tests import oracle
+
+TINY = [(3, 3, 1, 4), (1, 1, 4, 3)]
+# All parameters that the papers and torchvision count, less those of the last linear
+# layer and, two a channel, of batch normalisation (VGG: less the three linear layers
+# and one bias a channel).
+CONV_PARAMETERS = {
+    "resnet18": 11_173_962 - (512 * 10 + 10) - 2 * 4_800,
+    "resnet50": 25_557_032 - (2048 * 1000 + 1000) - 2 * 26_560,
+    "vgg19": 143_667_240 - 123_642_856 - 5_504,
+    "wrn28-10": 36_479_194 - (640 * 10 + 10) - 2 * 8_976,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_have_the_published_number_of_weights(name):
+    assert sum(map(np.prod, NETWORKS[name]())) == CONV_PARAMETERS[name]
+
+
+@pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation promotes
+def test_resnet18_is_made_of_those_kernels():
+    variables = jax.eval_shape(
+        ResNet18(classes=10).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
+    )
+    shapes = [leaf.shape for leaf in jax.tree.leaves(variables["params"])]
+    kernels = [shape for shape in shapes if len(shape) == 4]
+    assert sorted(kernels) == sorted(NETWORKS["resnet18"]())
+    assert sum(map(np.prod, shapes)) == 11_173_962
+
+
+@pytest.mark.usefixtures("relaxed_jax")
+def test_resnet18_halves_images_three_times():
+    model = ResNet18(classes=3, widths=(2, 3, 4, 5))
+    images = jnp.zeros((2, 16, 16, 3))
+
+    def outputs():
+        variables = model.init(jax.random.key(0), images)
+        options = {"train": True, "mutable": True, "capture_intermediates": True}
+        return model.apply(variables, images, **options)
+
+    logits, taken = jax.eval_shape(outputs)
+    assert logits.shape == (2, 3)
+    maps = taken["intermediates"]
+    sizes = [maps[f"BasicBlock_{i}"]["__call__"][0].shape[1:] for i in range(8)]
+    assert (
+        sizes == [(16, 16, 2)] * 2 + [(8, 8, 3)] * 2 + [(4, 4, 4)] * 2 + [(2, 2, 5)] * 2
+    )
+
+
+def test_kernels_have_the_variance_of_an_initializer():
+    (kernel,) = random_kernels([(3, 3, 32, 64)]).values()
+    np.testing.assert_allclose(kernel.std(), 1 / np.sqrt(9 * 32), rtol=0.02)
+
+
+def test_smallest_of_the_large_windows():
+    kernels = random_kernels([(3, 3, 2, 4), (1, 1, 2, 2), (3, 3, 1, 4), (3, 3, 4, 4)])
+    assert [k.shape for k in smallest(kernels, 2).values()] == [
+        (3, 3, 1, 4),
+        (3, 3, 2, 4),
+    ]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_those_of_the_options(name):
+    kernels = random_kernels(TINY)
+    value, gradient = losses()[name](kernels)
+    exact = sum(
+        oracle.convolutional_similarity(np.asarray(kernel), **LOSSES[name])
+        for kernel in kernels.values()
+    )
+    np.testing.assert_allclose(value, exact, rtol=1e-5)
+    assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, kernels)
+
+
+def test_definition_agrees():
+    kernels = random_kernels(TINY)
+    expected, slopes = losses()["adjacent pairs"](kernels)
+    value, gradient = direct()(kernels)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        gradient,
+        slopes,
+    )
+
+
+def test_pytorch_agrees():
+    pytest.importorskip("torch", reason="an extra of the benchmark")
+    kernels = random_kernels(TINY)
+    values = {n: call() for n, call in torch_programs.programs(kernels).items()}
+    expected = losses()["adjacent pairs"](kernels)[0], penalties()["OCNN"](kernels)[0]
+    np.testing.assert_allclose(list(values.values()), expected, rtol=1e-5)
+
+
+def test_yardsticks():
+    kernels = random_kernels(TINY)
+    programs = yardsticks(kernels)
+    copy, arguments = programs["copy"]
+    jax.tree.map(np.testing.assert_array_equal, copy(*arguments), kernels)
+    update, arguments = programs[SGD]
+    updated, _ = update(*arguments)  # the gradient is the kernels themselves
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, 0.9 * b, rtol=1e-6), updated, kernels
+    )
+
+
+def test_programs_run_in_turn_and_slow_ones_less_often():
+    calls = []
+
+    def program(name, seconds):
+        return Program(lambda: (calls.append(name), time.sleep(seconds)), 1)
+
+    timings = in_turn(
+        {"slow": program("slow", 0.03), "fast": program("fast", 0)},
+        seconds=0.01,
+        repeats=5,
+    )
+    assert calls == ["slow", "fast"] * 3 + ["fast"] * 3
+    assert (timings["slow"].calls, timings["fast"].calls) == (2, 5)
+    assert timings["slow"].median > 0.03
+
+
+def test_compiled_program_knows_its_memory():
+    x = jnp.ones((256, 256))
+
+    def two_products(kernels):
+        return (kernels["x"] @ kernels["x"]) @ kernels["x"]
+
+    program = compiled(two_products, {"x": x})
+    assert program.extra_memory >= 1  # the first product
+    assert program.weights == x.size
+    assert program.compile_seconds > 0
+    np.testing.assert_array_equal(program.call(), jnp.full_like(x, 256.0**2))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tiny", lambda: TINY)
+    monkeypatch.setattr(benchmark, "WIDTHS", (2,))
+    monkeypatch.setattr(growth, "FIXED", 2)
+    monkeypatch.setattr(growth, "SIZES", (2,))
+    monkeypatch.setattr(growth, "LAYERS", (1,))
+
+
+def run(*argv):
+    return command_line.run(benchmark.main, Config, argv, prog="benchmark")
+
+
+SMALLEST = ["--networks", "tiny", "--repeats", "2", "--max-width", "64"]
+SMALLEST += ["--step-batch-size", "0", "--no-torch"]
+
+
+def test_a_run_is_told_and_kept(tiny, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(*SMALLEST, "--output", str(folder)) == 0
+    out = capsys.readouterr().out
+    assert str(folder) in out
+    assert (folder / "table.txt").read_text() in out
+    with (folder / "rows.csv").open() as file:
+        rows = {row["program"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"copy", SGD, DIRECT, *LOSSES, *PENALTIES}
+    assert float(rows[SGD]["times_sgd"]) == 1
+    for row in rows.values():
+        assert float(row["lower_quartile_ms"]) <= float(row["median_ms"])
+        assert float(row["median_ms"]) <= float(row["upper_quartile_ms"])
+        ns = 1e6 * float(row["median_ms"]) / float(row["weights"])
+        np.testing.assert_allclose(float(row["ns_per_weight"]), ns)
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.json", "cost.png", "growth.csv", "rows.csv", "table.txt", "width.csv")
+    }
+    assert run(*SMALLEST, "--output", str(folder)) == 2
+    assert "which holds other files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--networks", "lenet"], "--networks is 'lenet'; expected resnet18, resnet50"),
+        (["--repeats", "1"], "--repeats is 1; expected 2 or more"),
+        (["--seconds", "0"], "--seconds is 0.0; expected more than 0"),
+        (["--max-width", "1"], "--max-width is 1; expected 64 or more"),
+        (["--step-batch-size", "-1"], "--step-batch-size is -1; expected 0 or more"),
+        (["--repeats", "x"], "--repeats is 'x'; expected a whole number"),
+    ],
+)
+def test_bad_options(argv, message, capsys):
+    assert run(*argv) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_short_numbers():
+    assert [short(x) for x in (17401.2, 0.00039, 9.96, 0)] == [
+        "17401",
+        "0.00039",
+        "10.0",
+        "0",
+    ]
