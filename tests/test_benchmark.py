@@ -1,6 +1,6 @@
 """The benchmark: networks as published, programs that agree, and a whole run."""
 
-import csv
+import json
 import time
 
 import jax
@@ -10,7 +10,7 @@ import pytest
 
 from experiments import command_line
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import growth, torch_programs
+from experiments.benchmark import parts, torch_programs
 from experiments.benchmark.__main__ import Config
 from experiments.benchmark.networks import NETWORKS, random_kernels, smallest
 from experiments.benchmark.programs import (
@@ -23,7 +23,6 @@ from experiments.benchmark.programs import (
     penalties,
     yardsticks,
 )
-from experiments.benchmark.report import short
 from experiments.benchmark.timing import Program, compiled, in_turn
 from experiments.models.resnet import ResNet18
 from tests import oracle
@@ -165,9 +164,8 @@ def test_compiled_program_knows_its_memory():
 def tiny(monkeypatch):
     monkeypatch.setitem(NETWORKS, "tiny", lambda: TINY)
     monkeypatch.setattr(benchmark, "WIDTHS", (2,))
-    monkeypatch.setattr(growth, "FIXED", 2)
-    monkeypatch.setattr(growth, "SIZES", (2,))
-    monkeypatch.setattr(growth, "LAYERS", (1,))
+    monkeypatch.setattr(parts, "FIXED", 2)
+    monkeypatch.setattr(parts, "GROWTH", {"M": (2, 4)})
 
 
 def run(*argv):
@@ -178,26 +176,33 @@ SMALLEST = ["--networks", "tiny", "--repeats", "2", "--max-width", "64"]
 SMALLEST += ["--step-batch-size", "0", "--no-torch"]
 
 
-def test_a_run_is_told_and_kept(tiny, tmp_path, capsys):
-    folder = tmp_path / "run"
-    assert run(*SMALLEST, "--output", str(folder)) == 0
+def test_a_run_is_told_and_kept(tiny, tmp_path, capsys, monkeypatch):
+    argv = [*SMALLEST, "--output", str(tmp_path)]
+    assert run(*argv) == 0
     out = capsys.readouterr().out
-    assert str(folder) in out
-    assert (folder / "table.txt").read_text() in out
-    with (folder / "rows.csv").open() as file:
-        rows = {row["program"]: row for row in csv.DictReader(file)}
+    assert str(tmp_path) in out
+    table = (tmp_path / "table.txt").read_text()
+    assert table in out
+    measured = json.loads((tmp_path / "tiny.json").read_text())
+    rows = {row["program"]: row for row in measured}
     assert set(rows) == {"copy", SGD, DIRECT, *LOSSES, *PENALTIES}
-    assert float(rows[SGD]["times_sgd"]) == 1
-    for row in rows.values():
-        assert float(row["lower_quartile_ms"]) <= float(row["median_ms"])
-        assert float(row["median_ms"]) <= float(row["upper_quartile_ms"])
-        ns = 1e6 * float(row["median_ms"]) / float(row["weights"])
-        np.testing.assert_allclose(float(row["ns_per_weight"]), ns)
-    assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "cost.png", "growth.csv", "rows.csv", "table.txt", "width.csv")
-    }
-    assert run(*SMALLEST, "--output", str(folder)) == 2
-    assert "which holds other files" in capsys.readouterr().err
+    sgd = rows[SGD]["median"] / rows[SGD]["weights"]
+    for name, row in rows.items():
+        low, high = row["quartiles"]
+        assert low <= row["median"] <= high
+        (line,) = (line for line in table.splitlines() if line.startswith(f"{name}  "))
+        assert float(line.split()[-5]) == pytest.approx(
+            row["median"] / row["weights"] / sgd, rel=0.1
+        )
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+    # The same command again has nothing left to measure.
+    monkeypatch.setattr(benchmark, "in_turn", None)
+    (tmp_path / "table.txt").unlink()
+    assert run(*argv) == 0
+    assert (tmp_path / "table.txt").read_text() == table
+    capsys.readouterr()
+    assert run(*argv, "--seconds", "1") == 2
+    assert "--output holds results of other options: --seconds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -216,12 +221,3 @@ def test_bad_options(argv, message, capsys):
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
-
-
-def test_short_numbers():
-    assert [short(x) for x in (17401.2, 0.00039, 9.96, 0)] == [
-        "17401",
-        "0.00039",
-        "10.0",
-        "0",
-    ]

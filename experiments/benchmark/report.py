@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import rich.box
@@ -14,65 +13,30 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments.benchmark.programs import SGD
-from experiments.benchmark.timing import Program, Timing
+from experiments.benchmark.networks import NETWORKS
+from experiments.benchmark.programs import COPY, SGD
 
 
-class Row(NamedTuple):
-    """One program on one network.
-
-    Attributes:
-        times_sgd: time a weight, in units of that of the SGD update.
-        gb_per_s: bytes that it would take to read the weights and write as many.
-    """
-
-    network: str
-    program: str
-    median_ms: float
-    lower_quartile_ms: float
-    upper_quartile_ms: float
-    calls: int
-    weights: int
-    times_sgd: float
-    ns_per_weight: float
-    gb_per_s: float
-    compile_s: float
-    extra_memory: float
-
-
-def rows_of(
-    network: str, programs: Mapping[str, Program], timings: Mapping[str, Timing]
-) -> list[Row]:
-    """The figures of one network."""
-    sgd = timings[SGD].median / programs[SGD].weights
-    rows = []
-    for name, program in programs.items():
-        median, (lower, upper), calls = timings[name]
-        per_weight = median / program.weights
-        rows.append(
-            Row(
-                network,
-                name,
-                1e3 * median,
-                1e3 * lower,
-                1e3 * upper,
-                calls,
-                program.weights,
-                per_weight / sgd,
-                1e9 * per_weight,
-                8e-9 / per_weight,
-                program.compile_seconds,
-                program.extra_memory,
-            )
+def text(results: Mapping[str, list[dict]], device: str, versions: Mapping) -> str:
+    """All tables, headed by what they were measured with."""
+    named = ", ".join(f"{name} {number}" for name, number in versions.items())
+    tables = [network_table(name, results[name]) for name in results if name in NETWORKS]
+    tables.append(growth_table(results["growth"]))
+    if "step" in results:
+        step, loss = (row["median"] for row in results["step"])
+        tables.append(
+            f"Share of a training step of ResNet-18: all pairs take {1e3 * loss:.1f} ms, "
+            f"the step {1e3 * step:.0f} ms: {loss / step:.2%}"
         )
-    return rows
+    return "\n\n".join([f"Measured on {device}; {named}", *tables]) + "\n"
 
 
-def network_table(rows: Sequence[Row]) -> str:
+def network_table(name: str, rows: Sequence[dict]) -> str:
     """The programs of one network, one below the other."""
-    weights = max(row.weights for row in rows)
+    weights = max(row["weights"] for row in rows)
+    sgd = next(row["median"] for row in rows if row["program"] == SGD) / weights
     header = (
-        f"{rows[0].network}, {weights / 1e6:.1f} M weights",
+        f"{name}, {weights / 1e6:.1f} M weights",
         "median\nms",
         "quartiles\nms",
         "times\nSGD",
@@ -81,35 +45,34 @@ def network_table(rows: Sequence[Row]) -> str:
         "compiled\nin s",
         "extra memory,\ntimes weights",
     )
-
-    def name(row: Row) -> str:
-        some = "" if row.weights == weights else f" ({row.weights / 1e6:.1f} M weights)"
-        return row.program + some
-
-    return aligned(
-        header,
-        [
+    lines = []
+    for row in rows:
+        some = row["weights"] / 1e6
+        per_weight = row["median"] / row["weights"]
+        lines.append(
             (
-                name(row),
-                short(row.median_ms),
-                f"{short(row.lower_quartile_ms)} - {short(row.upper_quartile_ms)}",
-                short(row.times_sgd),
-                short(row.ns_per_weight),
-                short(row.gb_per_s),
-                short(row.compile_s),
-                short(row.extra_memory),
+                row["program"] + f" ({some:.1f} M)" * (row["weights"] < weights),
+                short(1e3 * row["median"]),
+                " - ".join(short(1e3 * quartile) for quartile in row["quartiles"]),
+                short(per_weight / sgd),
+                short(1e9 * per_weight),
+                short(8e-9 / per_weight),  # float32: 4 bytes each way
+                short(row["compile_seconds"]),
+                short(row["extra_memory"]),
             )
-            for row in rows
-        ],
-    )
+        )
+    return aligned(header, lines)
 
 
-def growth_table(relative: Mapping[tuple[str, int], float]) -> str:
+def growth_table(rows: Sequence[dict]) -> str:
     """Time a weight as one axis grows, relative to its first size."""
-    return aligned(
-        ("all pairs, 3x3, 256 channels", "size", "time a weight"),
-        [(axis, str(size), short(value)) for (axis, size), value in relative.items()],
-    )
+    first: dict[str, float] = {}
+    lines = []
+    for row in rows:
+        per_weight = row["median"] / row["weights"]
+        relative = per_weight / first.setdefault(row["axis"], per_weight)
+        lines.append((row["axis"], str(row["size"]), short(relative)))
+    return aligned(("all pairs, 3x3, 256 channels", "size", "time a weight"), lines)
 
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -127,13 +90,13 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def short(value: float) -> str:
-    """Two or three digits.
+def short(value: float | None) -> str:
+    """Two digits or more; nothing for what is not known.
 
-    >>> [short(value) for value in (0.0123, 0.5, 1.234, 56.78, 1234.5, float("nan"))]
-    ['0.012', '0.50', '1.2', '57', '1234', '']
+    >>> [short(value) for value in (0.0123, 0.5, 1.234, 56.78, 1234.5, 0.0, None)]
+    ['0.012', '0.50', '1.2', '57', '1234', '0', '']
     """
-    if math.isnan(value):
+    if value is None:
         return ""
     if value == 0:
         return "0"
@@ -154,11 +117,16 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {name}"
 
 
-def cost_figure(per_weight: Mapping[str, Mapping[int, float]], device: str) -> Figure:
+def cost_figure(rows: Sequence[dict], device: str) -> Figure:
     """Nanoseconds a weight against the width of a 3x3 conv."""
+    lines: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["program"] != COPY:
+            line = lines.setdefault(row["program"], {})
+            line[row["size"]] = 1e9 * row["median"] / row["weights"]
     figure = Figure(figsize=(8.5, 5), dpi=150, layout="constrained")
     panel = figure.subplots()
-    for number, (name, line) in enumerate(per_weight.items()):
+    for number, (name, line) in enumerate(lines.items()):
         yardstick = name == SGD
         (drawn,) = panel.plot(
             list(line),
@@ -180,7 +148,7 @@ def cost_figure(per_weight: Mapping[str, Mapping[int, float]], device: str) -> F
         )
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
-    widths = sorted({width for line in per_weight.values() for width in line})
+    widths = sorted({width for line in lines.values() for width in line})
     panel.set_xticks(widths, [str(width) for width in widths])
     panel.set_xlim(widths[0] * 0.9, widths[-1] * 3)
     panel.set_xlabel("input and output channels of a 3x3 conv")

@@ -1,0 +1,100 @@
+"""The parts of the benchmark: each measures its programs in turn, and returns rows."""
+
+from collections.abc import Callable, Sequence
+
+from experiments.benchmark import torch_programs, training_step
+from experiments.benchmark.networks import NETWORKS, Kernels, random_kernels, smallest
+from experiments.benchmark.programs import (
+    ALL_PAIRS,
+    DIRECT,
+    SGD,
+    direct,
+    losses,
+    penalties,
+    yardsticks,
+)
+from experiments.benchmark.timing import Program, Timing, compiled
+
+Clock = Callable[[dict], dict]
+
+# The definition takes seconds for these alone.
+DIRECT_LAYERS = 5
+# Of the kernels that grow along one axis: what the others are, and what that one is.
+FIXED = 256
+GROWTH = {
+    "M": (128, 256, 512, 1024),
+    "C": (128, 256, 512, 1024),
+    "layers": (1, 2, 4, 8),
+}
+
+
+def network(name: str, clock: Clock, *, torch: bool) -> list[dict]:
+    """Everything on the conv kernels of one network."""
+    kernels = random_kernels(NETWORKS[name]())
+    programs = on_kernels(kernels)
+    programs[DIRECT] = compiled(direct(), smallest(kernels, DIRECT_LAYERS))
+    if torch:
+        for program, call in torch_programs.programs(kernels).items():
+            programs[program] = Program(call, programs[SGD].weights)
+    return rows(programs, clock(programs))
+
+
+def growth(clock: Clock) -> list[dict]:
+    """All pairs of 3x3 kernels, as M, C or the number of layers grows."""
+    shapes = {
+        "M": lambda M: [(3, 3, FIXED, M)],
+        "C": lambda C: [(3, 3, C, FIXED)],
+        "layers": lambda layers: [(3, 3, FIXED, FIXED)] * layers,
+    }
+    programs = {
+        (axis, size): compiled(losses()[ALL_PAIRS], random_kernels(shapes[axis](size)))
+        for axis, sizes in GROWTH.items()
+        for size in sizes
+    }
+    measured = rows(programs, clock(programs))
+    return [
+        {**row, "program": ALL_PAIRS, "axis": axis, "size": size}
+        for row, (axis, size) in zip(measured, programs, strict=True)
+    ]
+
+
+def width(widths: Sequence[int], clock: Clock) -> list[dict]:
+    """One 3x3 conv of every width; programs that take a second leave the wider out."""
+    measured: list[dict] = []
+    for size in widths:
+        slow = {row["program"] for row in measured if row["median"] > 1}
+        programs = on_kernels(random_kernels([(3, 3, size, size)]), without=slow)
+        measured += [{**row, "size": size} for row in rows(programs, clock(programs))]
+    return measured
+
+
+def step(batch_size: int, clock: Clock) -> list[dict]:
+    """A training step of ResNet-18, and all pairs of its kernels."""
+    programs = training_step.programs(batch_size)
+    return rows(programs, clock(programs))
+
+
+def on_kernels(kernels: Kernels, without: Sequence[str] | set[str] = ()) -> dict:
+    """Yardsticks, losses and penalties, compiled."""
+    functions = {name: (f, (kernels,)) for name, f in (losses() | penalties()).items()}
+    return {
+        name: compiled(function, kernels, arguments)
+        for name, (function, arguments) in (yardsticks(kernels) | functions).items()
+        if name not in without
+    }
+
+
+def rows(programs: dict, timings: dict[object, Timing]) -> list[dict]:
+    """The figures of each program, in seconds, bytes and weights."""
+    return [
+        {
+            "program": name,
+            "median": timings[name].median,
+            "quartiles": timings[name].quartiles,
+            "calls": timings[name].calls,
+            "weights": program.weights,
+            "compile_seconds": program.compile_seconds,
+            "extra_memory": program.extra_memory,
+        }
+        for name, program in programs.items()
+    ]
