@@ -20,13 +20,21 @@ def check_kernel(kernel: chex.Array, name: str = "kernel") -> jax.Array:
       The same values as a `jax.Array`.
 
     Raises:
-      ValueError: The rank is not 3, 4 or 5, or the dtype is not floating.
+      ValueError: It is no array, the rank is not 3, 4 or 5, an axis is empty, or the
+        dtype is not floating.
     """
-    kernel = jnp.asarray(kernel)
+    try:
+        kernel = jnp.asarray(kernel)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {kernel!r}; expected an array") from error
     if not 3 <= kernel.ndim <= 2 + MAX_SPATIAL_AXES:
         raise ValueError(
             f"{name} has shape {kernel.shape}, of rank {kernel.ndim}; expected "
             "(*window, C, M) with 1 to 3 spatial axes, so a rank of 3, 4 or 5"
+        )
+    if 0 in kernel.shape:
+        raise ValueError(
+            f"{name} has shape {kernel.shape}; expected at least one entry on every axis"
         )
     if not jnp.issubdtype(kernel.dtype, jnp.floating):
         raise ValueError(

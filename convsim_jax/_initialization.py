@@ -1,6 +1,5 @@
 """Iterative initialization: minimise Convolutional Similarity before training."""
 
-import operator
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from convsim_jax._correlation import accumulation_dtype
+from convsim_jax._counts import as_count
 from convsim_jax._kernels import (
     Layout,
     Mask,
@@ -90,17 +90,14 @@ def minimize_similarity(
 
     Source: Belmekki et al., arXiv 2411.03226, section 5 (iterative initialization).
     """
-    try:
-        steps = operator.index(steps)
-    except TypeError:
-        raise ValueError(f"steps is {steps!r}; expected an int, 0 or larger") from None
-    if steps < 0:
-        raise ValueError(f"steps is {steps}; expected an int, 0 or larger")
+    count = as_count(steps)
+    if count is None or count < 0:
+        raise ValueError(f"steps is {steps!r}; expected an int, 0 or larger")
     kernels = conv_kernels(params, mask=mask, layout=layout)
     groups = group_counts(kernels, feature_group_count)
     kernels, history = _minimize(
         kernels,
-        steps=steps,
+        steps=count,
         optimizer=optimizer,
         objective=Objective(pairs, channels, normalize).check(),
         groups=tuple(groups.items()),

@@ -9,7 +9,8 @@ from jax import lax
 
 from convsim_jax._correlation import accumulation_dtype, check_kernel
 from convsim_jax._norms import inverse_scale, inverse_sqrt
-from convsim_jax._objective import Channels, Objective, check_groups, planes_and_weights
+from convsim_jax._objective import Channels, Objective, check_groups
+from convsim_jax._planes import form_of
 from convsim_jax._sharding import in_auto_axes, replicated
 
 
@@ -58,10 +59,10 @@ def _matrix(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
     def matrix(kernel: jax.Array) -> jax.Array:
         if objective.normalize:
             kernel = kernel * inverse_scale(kernel)
-        planes_of, weights = planes_and_weights(objective, kernel.shape[:-2])
+        form = form_of(kernel.shape[:-2], cross=objective.channels == "cross")
         rows = [
             w**0.5 * Y.reshape(-1, kernel.shape[-1])
-            for w, Y in zip(weights, planes_of(kernel), strict=True)
+            for w, Y in zip(form.weights, form.planes_of(kernel), strict=True)
         ]
         return _gram_matrix(jnp.concatenate(rows), objective.normalize, groups)
 

@@ -1,4 +1,4 @@
-r"""Convolutional Similarity of one kernel, and the matrices beside it.
+r"""Convolutional Similarity of one kernel, with its gradient.
 
 For output channels i and j of a kernel, with `A` its autocorrelation,
 
@@ -7,12 +7,10 @@ For output channels i and j of a kernel, with `A` its autocorrelation,
     cross channels:                CS(i,j) = sum_c,d |K[i,c] * K[j,d]|^2
                                            = <sum_c A[i,c], sum_d A[j,d]>
 
-where `*` is the full cross-correlation. The inner products are over all lags. So every
-pair costs no more than every channel: the sum over all pairs is half the square of the
-sum less half the sum of the squares.
+where `*` is the full cross-correlation. The inner products are over all lags. They make
+the sum over all pairs as cheap as one over all channels (`_pairs`).
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -21,21 +19,15 @@ import jax
 import jax.numpy as jnp
 
 from convsim_jax._correlation import accumulation_dtype, check_kernel
+from convsim_jax._counts import as_count
 from convsim_jax._norms import inverse_sqrt
 from convsim_jax._pairs import (
-    PlanesOf,
     as_row,
     scale_free_sum_and_slopes,
     similarity_with,
     slopes_of_sum,
 )
-from convsim_jax._planes import (
-    cross_plane,
-    is_unrolled,
-    matched_planes,
-    matched_weights,
-    once,
-)
+from convsim_jax._planes import Form, form_of, once
 from convsim_jax._sharding import in_auto_axes, replicated
 
 Pairs = Literal["all", "adjacent"]
@@ -66,16 +58,16 @@ def check_groups(
 ) -> int:
     """Returns `feature_group_count`, or raises a ValueError if it cannot be."""
     M = kernel.shape[-1]
-    if not isinstance(feature_group_count, int) or feature_group_count < 1:
+    if (groups := as_count(feature_group_count)) is None or groups < 1:
         raise ValueError(
             f"feature_group_count is {feature_group_count!r}; expected a positive int"
         )
-    if M % feature_group_count:
+    if M % groups:
         raise ValueError(
             f"feature_group_count is {feature_group_count}, which does not divide the "
             f"{M} output channels of {name}, of shape {kernel.shape}"
         )
-    return feature_group_count
+    return groups
 
 
 def convolutional_similarity(
@@ -103,7 +95,8 @@ def convolutional_similarity(
         does; `"cross"` those of every two input channels, as the maps do.
       normalize: Return the mean over pairs of `CS(i,j) / sqrt(CS(i,i) CS(j,j))`, which
         is free of the kernels' scale and lies in [0, 1], instead of the sum of CS. A
-        pair with a zero kernel counts as 0.
+        pair with a zero kernel counts as 0, and so does one with a kernel so small
+        that the square of its norm is 0 (in float32, of a norm below 1e-22).
       feature_group_count: Number of groups of a grouped convolution. Channels of
         different groups see different inputs and form no pair.
 
@@ -185,39 +178,41 @@ def number_of_pairs(objective: Objective, channels: int) -> int:
     return channels * (channels - 1) // 2
 
 
-def planes_and_weights(
-    objective: Objective, window: Sequence[int]
-) -> tuple[PlanesOf, Sequence[float]]:
-    """The planes whose inner products are the similarities, and their weights."""
-    if objective.channels == "cross":
-        return cross_plane, [1.0]
-    return matched_planes, matched_weights(window)
-
-
 def _of_one_group(objective: Objective, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The sum over pairs, and its gradient."""
-    window = kernel.shape[:-2]
-    planes_of, weights = planes_and_weights(objective, window)
-    adjacent = objective.pairs == "adjacent"
-    are_kept = objective.channels == "cross" or not is_unrolled(window)
-    if not objective.normalize:
-        planes, transpose = jax.vjp(planes_of, kernel)
-        source, in_pass = (once(planes), list) if are_kept else (kernel, planes_of)
-        slopes = slopes_of_sum(in_pass, source, weights, adjacent=adjacent)
-        (gradient,) = transpose(slopes)
-        # Euler's identity: the sum is of degree 4 in the kernel.
-        return 0.25 * jnp.sum(kernel * gradient), gradient
-    # Scaled to norm 1 first: similarities of small kernels would vanish.
-    scale = inverse_sqrt(jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1))))
-    planes = planes_of(kernel * as_row(scale, kernel))
-    with_itself = similarity_with(planes, planes, weights)
-    to_one = inverse_sqrt(with_itself * inverse_sqrt(with_itself))
-    kernel = once(kernel * as_row(scale * to_one, kernel))
-    (_, transpose), source, in_pass = jax.vjp(planes_of, kernel), kernel, planes_of
-    if are_kept:
-        source, in_pass = [as_row(to_one**2, Y) * Y for Y in once(planes)], list
-    value, slopes = scale_free_sum_and_slopes(in_pass, source, weights, adjacent=adjacent)
-    if not adjacent:
-        value = value - 0.5 * jnp.sum((with_itself > 0).astype(value.dtype))
+    form = form_of(kernel.shape[:-2], cross=objective.channels == "cross")
+    of = _scale_free_sum_and_gradient if objective.normalize else _sum_and_gradient
+    return of(form, kernel, adjacent=objective.pairs == "adjacent")
+
+
+def _sum_and_gradient(
+    form: Form, kernel: jax.Array, *, adjacent: bool
+) -> tuple[jax.Array, jax.Array]:
+    planes, transpose = jax.vjp(form.planes_of, kernel)
+    source, planes_of = (once(planes), list) if form.kept else (kernel, form.planes_of)
+    slopes = slopes_of_sum(planes_of, source, form.weights, adjacent=adjacent)
     (gradient,) = transpose(slopes)
-    return value, gradient * as_row(scale * to_one, kernel)
+    # Euler's identity: the sum is of degree 4 in the kernel.
+    return 0.25 * jnp.sum(kernel * gradient), gradient
+
+
+def _scale_free_sum_and_gradient(
+    form: Form, kernel: jax.Array, *, adjacent: bool
+) -> tuple[jax.Array, jax.Array]:
+    # To norm 1 first, as the similarities of small kernels would vanish; then on, to
+    # a similarity of 1 of each channel with itself, which is of degree 4.
+    square = jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1)))
+    to_norm = inverse_sqrt(square)
+    planes = form.planes_of(kernel * as_row(to_norm, kernel))
+    with_itself = similarity_with(planes, planes, form.weights)
+    to_one = inverse_sqrt(with_itself * inverse_sqrt(with_itself))
+    scale = as_row(to_norm * to_one, kernel)
+    kernel = once(kernel * scale)
+    _, transpose = jax.vjp(form.planes_of, kernel)
+    planes = [as_row(to_one**2, Y) * Y for Y in once(planes)]  # they are of degree 2
+    source, planes_of = (planes, list) if form.kept else (kernel, form.planes_of)
+    value, slopes = scale_free_sum_and_slopes(
+        planes_of, source, form.weights, adjacent=adjacent
+    )
+    (gradient,) = transpose(slopes)
+    return value, gradient * scale

@@ -1,21 +1,22 @@
 r"""The sum over pairs of output channels, and its derivative, on planes.
 
-Let `Y` be planes of shape `(..., M)` with weights w (`_planes`). With S the sum of Y over
-the channels, and N the sum over the two neighbours of each,
+Let `Y` be planes of shape `(..., M)` with weights w (`_planes`), and P the sum of the
+planes that each channel is paired with: of all other channels, or of its neighbours.
 
-    all pairs:       L = 1/2 sum w <S - Y, Y>,    dL/dY = w (S - Y)
-    adjacent pairs:  L = 1/2 sum w <N, Y>,        dL/dY = w N
+    L = 1/2 sum w <P, Y>,    dL/dY = w P
 
-so that all pairs cost no more than all channels. The scale-free form is the same sum, of
-channels scaled to a similarity of 1 with themselves. Let Y be the planes of those. To
-make a channel longer does not change it then, and with P for either S or N,
+P of all pairs is S - Y, where S is the sum over all channels, so that all pairs cost no
+more than all channels. The scale-free form is the same sum of channels that are scaled to
+a similarity of 1 with themselves. Let Y be the planes of those. Scaling a channel does
+not change L then: the derivative has no part along Y,
 
-    q = sum w <P, Y> of each channel,             dL/dY = w (P - q Y)
+    dL/dY = w (P - q Y),     q = sum w <P, Y> of each channel
 
 The derivatives are written out for speed: what they cost is to read the kernel. They are
-computed in passes over the `source`: the kernel, or planes of it that are kept. No plane
-is kept between passes: those of small windows are faster computed again than read.
-`once` separates the passes, for planes that two passes share are written to memory.
+computed in passes over a `source`. That of a small window is the kernel itself, whose
+planes are faster computed again in each pass than written and read; other planes are
+computed once, and are the source. `once` stands between the passes: XLA would write
+planes that two passes share to memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,16 +39,13 @@ def slopes_of_sum(
 ) -> Planes:
     """`dL/dY` of the planes Y of a source, a tree of arrays `(..., M)`."""
     source, partners_of = _partners(planes_of, source, adjacent=adjacent)
-    partners, planes = partners_of(source), planes_of(source)
-    if adjacent:
-        return [w * P for w, P in zip(weights, partners, strict=True)]
-    return [w * (P - Y) for w, P, Y in zip(weights, partners, planes, strict=True)]
+    return [w * P for w, P in zip(weights, partners_of(source), strict=True)]
 
 
 def scale_free_sum_and_slopes(
     planes_of: PlanesOf, source: Any, weights: Sequence[float], *, adjacent: bool
 ) -> tuple[jax.Array, Planes]:
-    """`L`, for channels of similarity 1 with themselves (or 0), and `dL/dY`."""
+    """`L` and `dL/dY`, for channels of similarity 1 with themselves, or 0."""
     source, partners_of = _partners(planes_of, source, adjacent=adjacent)
     q = similarity_with(partners_of(source), planes_of(source), weights)
     source, q = once((source, q))
@@ -71,7 +69,7 @@ def similarity_with(
 def _partners(
     planes_of: PlanesOf, source: Any, *, adjacent: bool
 ) -> tuple[Any, PlanesOf]:
-    """What each channel is paired with, S or N: a function of the source in a pass."""
+    """The source for the next pass, and P as a function of the source in a pass."""
 
     def neighbours(source: Any) -> Planes:
         padded = once(jax.tree.map(_between_zeros, source))
@@ -79,10 +77,14 @@ def _partners(
         right = planes_of(jax.tree.map(lambda x: x[..., 2:], padded))
         return [L + R for L, R in zip(left, right, strict=True)]
 
+    def others(source: Any) -> Planes:
+        planes = planes_of(source)
+        return [jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)]
+
     if adjacent:
         return source, neighbours
     source, S = once((source, add_up(planes_of(source), -1)))
-    return source, lambda _: [s[..., None] for s in S]
+    return source, others
 
 
 def _between_zeros(x: jax.Array) -> jax.Array:

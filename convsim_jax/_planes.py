@@ -13,6 +13,7 @@ spectrum as one matrix product.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,44 +27,51 @@ Planes = Sequence[jax.Array]
 # A 3x3 window has 45 products of taps, a 5x5 one 325: seconds of compilation.
 MAX_UNROLLED_TAPS = 9
 
-# XLA computes again what it can fuse, unless it may compute it only once.
+# Writes its arrays to memory, once. XLA would compute them again wherever they are used.
 once: Callable = lax.optimization_barrier
 
 
-def is_unrolled(window: Sequence[int]) -> bool:
-    """Whether `lag_planes` is the form for a window, not `spectral_plane`."""
-    return math.prod(window) <= MAX_UNROLLED_TAPS
+class Form(NamedTuple):
+    """How the similarities of a kernel are computed.
 
-
-def matched_planes(kernel: jax.Array) -> Planes:
-    """Planes `(..., C, M)`: the similarities of matched input channels."""
-    unrolled = is_unrolled(kernel.shape[:-2])
-    return lag_planes(kernel) if unrolled else [spectral_plane(kernel)]
-
-
-def matched_weights(window: Sequence[int]) -> Sequence[float]:
-    """The weights of `matched_planes`."""
-    return lag_weights(window) if is_unrolled(window) else [1.0]
-
-
-def cross_plane(kernel: jax.Array) -> Planes:
-    """One plane `(L, M)` of weight 1: the similarities across input channels.
-
-    It holds the matched planes, summed over the input channels. They are added up a few
-    rows at a time, which are near each other in memory.
+    Attributes:
+      planes_of: Planes of a kernel.
+      weights: The weight of each.
+      kept: Whether planes are best computed once, not again in every pass.
     """
-    planes = matched_planes(kernel)
-    weights = matched_weights(kernel.shape[:-2])
+
+    planes_of: Callable[[jax.Array], Planes]
+    weights: Sequence[float]
+    kept: bool
+
+
+def form_of(window: Sequence[int], *, cross: bool) -> Form:
+    """The form for a window: of matched input channels, or across them."""
+    if math.prod(window) <= MAX_UNROLLED_TAPS:
+        matched = Form(lag_planes, lag_weights(window), kept=False)
+    else:
+        matched = Form(spectral_plane, [1.0], kept=True)
+    if not cross:
+        return matched
+    return Form(partial(cross_plane, matched), [1.0], kept=True)
+
+
+def cross_plane(matched: Form, kernel: jax.Array) -> Planes:
+    """One plane `(L, M)` of weight 1: matched planes, summed over the input channels.
+
+    They are added up a few rows at a time, which are near each other in memory.
+    """
+    planes = matched.planes_of(kernel)
     *_, C, M = planes[0].shape
     rows = math.gcd(C, 8)
     blocks = [Y.reshape(*Y.shape[:-2], C // rows, rows, M) for Y in planes]
     sums = add_up(once(add_up(blocks, -2)), -2)
-    scaled = [w**0.5 * Y for w, Y in zip(weights, sums, strict=True)]
+    scaled = [w**0.5 * Y for w, Y in zip(matched.weights, sums, strict=True)]
     return [jnp.stack(scaled).reshape(-1, M)]
 
 
-def lag_planes(kernel: jax.Array) -> list[jax.Array]:
-    """One plane of shape `(C, M)` for each of `half_lags`; weight 1, then 2.
+def lag_planes(kernel: jax.Array) -> Planes:
+    """One plane of shape `(C, M)` for each of `half_lags`.
 
     The window is taken apart by `lax.split`, not by slices: then the derivative puts the
     taps together again by one concatenation, where it would add up padded arrays.
@@ -85,8 +93,8 @@ def lag_weights(window: Sequence[int]) -> list[float]:
     return [1.0] + [2.0] * (len(half_lags(window)) - 1)
 
 
-def spectral_plane(kernel: jax.Array) -> jax.Array:
-    """The power spectrum, `(F, C, M)`: a single plane, of weight 1.
+def spectral_plane(kernel: jax.Array) -> Planes:
+    """The power spectrum: one plane `(F, C, M)` of weight 1.
 
     It holds frequency zero, and one of each other pair of frequencies. There are as many
     frequencies as lags, `2 N - 1` an axis, which is odd: only frequency zero is its own
@@ -108,7 +116,7 @@ def spectral_plane(kernel: jax.Array) -> jax.Array:
         ),
         2,
     )
-    return real * real + imaginary * imaginary
+    return [real * real + imaginary * imaginary]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -75,17 +76,18 @@ def sum_over_layers(
     kernels: Mapping[str, jax.Array], objective: Objective, groups: Mapping[str, int]
 ) -> jax.Array:
     """The sum, in the widest accumulation dtype."""
-    stacks: dict[tuple, list[jax.Array]] = {}
+    stacks: dict[tuple[Any, ...], list[jax.Array]] = {}
     for path, kernel in kernels.items():
         alone = path if kernel.size > MAX_STACKED_SIZE else ""
-        key = (kernel.shape, kernel.dtype, groups[path], alone)
+        sharding = jax.typeof(kernel).sharding
+        key = (kernel.shape, kernel.dtype, groups[path], alone, sharding)
         stacks.setdefault(key, []).append(kernel)
     widest = max(
-        (accumulation_dtype(dtype) for _, dtype, _, _ in stacks),
+        (accumulation_dtype(dtype) for _, dtype, *_ in stacks),
         key=lambda dtype: jnp.finfo(dtype).bits,
     )
     total = jnp.zeros((), widest)
-    for (_, _, group_count, _), stack in stacks.items():
+    for (_, _, group_count, *_), stack in stacks.items():
         layer = partial(similarity_of, objective=objective, groups=group_count)
         layers = jax.vmap(layer)(jnp.stack(stack)) if len(stack) > 1 else layer(stack[0])
         total = total + layers.sum().astype(widest)

@@ -126,8 +126,10 @@ def add_convolutional_similarity(
         s = strength(state.count) if callable(strength) else strength
 
         def add(update: jax.Array, gradient: jax.Array) -> jax.Array:
-            scaled = jnp.asarray(s).astype(gradient.dtype) * gradient
-            return (update.astype(gradient.dtype) + scaled).astype(update.dtype)
+            dtypes = update.dtype, gradient.dtype
+            wide = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
+            scaled = jnp.asarray(s).astype(wide) * gradient.astype(wide)
+            return (update.astype(wide) + scaled).astype(update.dtype)
 
         updates = map_leaves(add, updates, gradients)
         count = optax.safe_increment(state.count)

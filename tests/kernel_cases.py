@@ -37,6 +37,8 @@ CHANNELS = ["matched", "cross"]
 NOT_KERNELS = [
     (jnp.ones((3, 4)), r"kernel.*\(3, 4\).*rank 2.*3, 4 or 5"),
     (jnp.ones((1,) * 6), r"kernel.*rank 6.*3, 4 or 5"),
+    (jnp.ones((0, 3, 2, 4)), r"kernel.*\(0, 3, 2, 4\).*at least one entry"),
+    (None, r"kernel is None; expected an array"),
     (jnp.ones((3, 2, 4), int), r"kernel.*int32.*floating"),
     (jnp.ones((3, 2, 4), bool), r"kernel.*bool.*floating"),
     (jnp.ones((3, 2, 4), jnp.complex64), r"kernel.*complex64.*floating"),

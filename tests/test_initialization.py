@@ -352,7 +352,7 @@ def test_steps_are_not_negative(steps):
         cs.minimize_similarity(tree(), steps)
 
 
-@pytest.mark.parametrize("steps", [1.5, "10", None])
+@pytest.mark.parametrize("steps", [1.5, "10", None, True])
 def test_steps_are_an_int(steps):
     with pytest.raises(ValueError, match=rf"steps is {steps!r}.*expected an int, 0 or"):
         cs.minimize_similarity(tree(), steps)

@@ -231,6 +231,7 @@ def test_rejects_what_is_no_kernel(function, kernel, message):
         ({"feature_group_count": 0}, r"feature_group_count is 0.*positive int"),
         ({"feature_group_count": -2}, r"feature_group_count is -2.*positive int"),
         ({"feature_group_count": 2.0}, r"feature_group_count is 2\.0.*positive int"),
+        ({"feature_group_count": True}, r"feature_group_count is True.*positive int"),
     ],
 )
 def test_rejects_unknown_options(options, message):

@@ -180,11 +180,9 @@ def test_single_precision_where_one_kernel_dominates(shape, options, large):
 
 
 @pytest.mark.usefixtures("relaxed_jax")  # optax.adam promotes
-@pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("channels", CHANNELS)
-def test_single_precision_after_a_thousand_steps(channels, normalize):
+@every_option
+def test_single_precision_after_a_thousand_steps(options):
     """Kernels that were minimised leave small differences of large sums."""
-    options = {"pairs": "all", "channels": channels, "normalize": normalize}
     params = {"kernel": single(25, (3, 3, 4, 8)) / 6}
     params, history = cs.minimize_similarity(params, 1000, **options)
     assert history.loss[-1] < history.loss[0] / 3

@@ -116,6 +116,18 @@ def test_what_communicates_is_found():
     assert sizes_communicated(program) == [6, 1]
 
 
+def test_small_layers_of_one_shape_and_two_shardings(mesh):
+    kernel = kernel_of((1, 1))
+    params = {
+        "a": {"kernel": put(kernel, mesh, SHARDED)},
+        "b": {"kernel": put(2 * kernel, mesh, REPLICATED)},
+        "c": {"kernel": put(3 * kernel, mesh, SHARDED)},
+    }
+    exact = oracle.convolutional_similarity(kernel) * (1 + 2**4 + 3**4)
+    np.testing.assert_allclose(jax.jit(cs.total_similarity)(params), exact, rtol=1e-5)
+    np.testing.assert_allclose(cs.total_similarity(params), exact, rtol=1e-5)
+
+
 def assert_shardings_are_kept(before, after):
     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert b.sharding.is_equivalent_to(a.sharding, a.ndim)

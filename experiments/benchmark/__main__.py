@@ -9,7 +9,6 @@ cores, which nothing else should use meanwhile.
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -35,6 +34,12 @@ from experiments.benchmark.timing import in_turn
 from experiments.command_line import flag, unset
 from experiments.run_folder import claim, read_json, replacing, write_json
 
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+)
 WIDTHS = (64, 128, 256, 512, 1024)
 
 
@@ -80,22 +85,20 @@ def main(config: Config) -> None:
     device = report.machine()
     versions = {"convsim_jax": cs.__version__, "jax": version("jax")}
     options = {k: v for k, v in asdict(config).items() if k != "output"}
-    options = json.loads(json.dumps(options | {"device": device, "versions": versions}))
-    claim(folder, options, {})
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    options = json.loads(json.dumps(options))  # as it is read again
+    claim(folder, options, {"device": device, "versions": versions})
     results = {}
-    with Progress(
-        *columns, TimeElapsedColumn(), console=Console(stderr=True)
-    ) as progress:
+    # It must not draw while a program is timed.
+    with Progress(*COLUMNS, console=Console(stderr=True), auto_refresh=False) as progress:
         todo = parts_of(config)
         task = progress.add_task("", total=len(todo))
         for name, part in todo.items():
             file = folder / f"{name}.json"
             if not file.exists():
-                progress.update(task, description=f"{name}: compiling")
+                progress.update(task, description=f"{name}: compiling", refresh=True)
 
                 def show(program: object, name: str = name) -> None:
-                    progress.update(task, description=f"{name}: {program}")
+                    progress.update(task, description=f"{name}: {program}", refresh=True)
 
                 clock = partial(
                     in_turn,
@@ -106,7 +109,7 @@ def main(config: Config) -> None:
                 write_json(file, part(clock))
             results[name] = read_json(file)
             progress.advance(task)
-        progress.update(task, description="done")
+        progress.update(task, description="done", refresh=True)
     text = report.text(results, device, versions)
     with replacing(folder / "table.txt", "w") as file_:
         file_.write(text)
@@ -130,4 +133,4 @@ def parts_of(config: Config) -> dict[str, Callable[[parts.Clock], list[dict]]]:
 
 if __name__ == "__main__":
     prog = "python -m experiments.benchmark"
-    sys.exit(command_line.run(main, Config, prog=prog, description=__doc__))
+    command_line.leave(command_line.run(main, Config, prog=prog, description=__doc__))

@@ -83,7 +83,10 @@ def random_kernels(shapes: Sequence[Shape]) -> Kernels:
     }
 
 
-def smallest(kernels: Kernels, count: int) -> Kernels:
-    """The smallest kernels among those of the most common window size above 1x1."""
-    large = {path: k for path, k in kernels.items() if k.shape[:-2] == (3, 3)}
-    return dict(sorted(large.items(), key=lambda item: item[1].size)[:count])
+def small(kernels: Kernels, most: int) -> Kernels:
+    """The kernels of 3x3 windows with so many weights at most."""
+    return {
+        path: kernel
+        for path, kernel in kernels.items()
+        if kernel.shape[:-2] == (3, 3) and kernel.size <= most
+    }

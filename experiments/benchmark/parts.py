@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from experiments.benchmark import torch_programs, training_step
-from experiments.benchmark.networks import NETWORKS, Kernels, random_kernels, smallest
+from experiments.benchmark.networks import NETWORKS, Kernels, random_kernels, small
 from experiments.benchmark.programs import (
     ALL_PAIRS,
     DIRECT,
@@ -17,8 +17,8 @@ from experiments.benchmark.timing import Program, Timing, compiled
 
 Clock = Callable[[dict], dict]
 
-# The definition takes seconds for these alone.
-DIRECT_LAYERS = 5
+# Weights of a kernel. The definition takes seconds, and gigabytes, for these alone.
+DIRECT_SIZE = 2**16
 # Of the kernels that grow along one axis: what the others are, and what that one is.
 FIXED = 256
 GROWTH = {
@@ -32,7 +32,7 @@ def network(name: str, clock: Clock, *, torch: bool) -> list[dict]:
     """Everything on the conv kernels of one network."""
     kernels = random_kernels(NETWORKS[name]())
     programs = on_kernels(kernels)
-    programs[DIRECT] = compiled(direct(), smallest(kernels, DIRECT_LAYERS))
+    programs[DIRECT] = compiled(direct(), small(kernels, DIRECT_SIZE))
     if torch:
         for program, call in torch_programs.programs(kernels).items():
             programs[program] = Program(call, programs[SGD].weights)

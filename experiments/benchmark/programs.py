@@ -39,6 +39,7 @@ PENALTIES: dict[str, Callable[[jax.Array], jax.Array]] = {
 def yardsticks(kernels: Kernels) -> dict[str, tuple[Callable, tuple]]:
     """A copy of the weights, and the optimizer's update of them, with arguments."""
     optimizer = optax.sgd(0.1, momentum=0.9)
+    gradient = jax.tree.map(jnp.copy, kernels)
 
     def update(gradient: Kernels, state: optax.OptState, params: Kernels) -> Any:
         updates, state = optimizer.update(gradient, state, params)
@@ -46,7 +47,7 @@ def yardsticks(kernels: Kernels) -> dict[str, tuple[Callable, tuple]]:
 
     return {
         COPY: (partial(jax.tree.map, jnp.copy), (kernels,)),
-        SGD: (update, (kernels, optimizer.init(kernels), kernels)),
+        SGD: (update, (gradient, optimizer.init(kernels), kernels)),
     }
 
 

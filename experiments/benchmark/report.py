@@ -20,15 +20,31 @@ from experiments.benchmark.programs import COPY, SGD
 def text(results: Mapping[str, list[dict]], device: str, versions: Mapping) -> str:
     """All tables, headed by what they were measured with."""
     named = ", ".join(f"{name} {number}" for name, number in versions.items())
-    tables = [network_table(name, results[name]) for name in results if name in NETWORKS]
-    tables.append(growth_table(results["growth"]))
+    networks = {name: results[name] for name in results if name in NETWORKS}
+    parts = [
+        f"Value and gradient in float32, on {device}; {named}",
+        summary_table(networks),
+        growth_table(results["growth"]),
+    ]
     if "step" in results:
         step, loss = (row["median"] for row in results["step"])
-        tables.append(
+        parts.append(
             f"Share of a training step of ResNet-18: all pairs take {1e3 * loss:.1f} ms, "
             f"the step {1e3 * step:.0f} ms: {loss / step:.2%}"
         )
-    return "\n\n".join([f"Measured on {device}; {named}", *tables]) + "\n"
+    parts += [network_table(name, rows) for name, rows in networks.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary_table(networks: Mapping[str, list[dict]]) -> str:
+    """Time a weight in units of the optimizer's, networks side by side."""
+    programs = [row["program"] for row in next(iter(networks.values()))]
+    columns = []
+    for rows in networks.values():
+        per_weight = {row["program"]: row["median"] / row["weights"] for row in rows}
+        columns.append([short(per_weight[name] / per_weight[SGD]) for name in programs])
+    header = (f"times the update by {SGD}", *networks)
+    return aligned(header, zip(programs, *columns, strict=True))
 
 
 def network_table(name: str, rows: Sequence[dict]) -> str:
@@ -41,7 +57,7 @@ def network_table(name: str, rows: Sequence[dict]) -> str:
         "quartiles\nms",
         "times\nSGD",
         "ns a\nweight",
-        "read and\nwritten GB/s",
+        "weights and\ngradient, GB/s",
         "compiled\nin s",
         "extra memory,\ntimes weights",
     )
