@@ -24,6 +24,19 @@ SHAPES = [
 ]
 GROUPED = [((3, 2, 4), 2), ((2, 2, 1, 6), 3), ((11, 3, 6), 2), ((1, 2, 1, 2, 4), 4)]
 CASES = [(shape, 1) for shape in SHAPES] + GROUPED
+windows = st.lists(st.integers(1, 4), min_size=1, max_size=3).filter(
+    lambda window: np.prod(window) <= 16  # the oracle is slow
+)
+
+
+@st.composite
+def layers(draw):
+    """The shape of a kernel, and the number of groups of its convolution."""
+    groups = draw(st.integers(1, 3))
+    M = groups * draw(st.integers(1, 3))
+    return (*draw(windows), draw(st.integers(1, 3)), M), groups
+
+
 SHAPE = (2, 2, 2, 4)  # where the shape does not matter: it compiles once an option
 LARGE = (11, 2, 4)  # windows of more than 9 taps run on the power spectrum
 OPTIONS = [

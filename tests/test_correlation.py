@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 
 import convsim_jax as cs
 from tests import oracle
+from tests.kernel_cases import windows
 
 WINDOWS = [(1,), (5,), (1, 1), (3, 3), (2, 4), (4, 1), (1, 3, 2), (2, 2, 2)]
 KERNELS = [
@@ -27,7 +28,7 @@ def normal(seed, shape):
 
 
 @pytest.mark.usefixtures("x64")
-@given(st.sampled_from(WINDOWS), seeds)
+@given(st.sampled_from(WINDOWS) | windows, seeds)
 def test_cross_correlation_is_that_of_scipy(window, seed):
     a, b = normal(seed, (2, *window))
     result = cs.cross_correlate(jnp.asarray(a), jnp.asarray(b))

@@ -17,6 +17,7 @@ from tests.kernel_cases import (
     SHAPES,
     every_option,
     every_scale_free_option,
+    layers,
     loss,
     matrix,
     normal,
@@ -30,7 +31,7 @@ from tests.kernel_cases import (
 
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=40)
-@given(st.sampled_from(CASES), st.sampled_from(OPTIONS), seeds)
+@given(st.sampled_from(CASES) | layers(), st.sampled_from(OPTIONS), seeds)
 def test_loss_is_its_definition(case, options, seed):
     shape, groups = case
     kernel = normal(seed, shape)
@@ -47,7 +48,7 @@ def test_loss_is_its_definition(case, options, seed):
 
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=40)
-@given(st.sampled_from(CASES), st.sampled_from(CHANNELS), st.booleans(), seeds)
+@given(st.sampled_from(CASES) | layers(), st.sampled_from(CHANNELS), st.booleans(), seeds)
 def test_matrix_is_its_definition(case, channels, normalize, seed):
     shape, groups = case
     kernel = normal(seed, shape)
