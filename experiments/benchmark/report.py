@@ -1,20 +1,17 @@
 """Tables and the plot of a benchmark."""
 
-import io
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import rich.box
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 from experiments.benchmark.networks import NETWORKS
 from experiments.benchmark.programs import COPY, PENALTIES, SGD
+from experiments.table import aligned
 
 
 def text(results: Mapping[str, list[dict]], device: str, versions: Mapping) -> str:
@@ -89,21 +86,6 @@ def growth_table(rows: Sequence[dict]) -> str:
         relative = per_weight / first.setdefault(row["axis"], per_weight)
         lines.append((row["axis"], str(row["size"]), short(relative)))
     return aligned(("all pairs, 3x3, 256 channels", "size", "time a weight"), lines)
-
-
-def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of text."""
-    table = Table(
-        box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for column, heading in enumerate(header):
-        justify = "right" if column else "left"
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*row)
-    text = io.StringIO()
-    Console(file=text, width=1000, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def short(value: float | None) -> str:

@@ -13,7 +13,7 @@ def programs(kernels: Kernels) -> dict[str, Callable[[], float]]:
     """Value and gradient on the CPU or the first GPU; none without PyTorch."""
     try:
         import torch
-        import torch.nn.functional as F  # noqa: N812
+        from torch.nn import functional
     except ImportError:
         return {}
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -26,7 +26,7 @@ def programs(kernels: Kernels) -> dict[str, Callable[[], float]]:
 
     def adjacent(weight: torch.Tensor) -> torch.Tensor:
         M, C, height, width = weight.shape
-        correlations = F.conv2d(
+        correlations = functional.conv2d(
             weight[:-1].reshape(1, (M - 1) * C, height, width),
             weight[1:].reshape((M - 1) * C, 1, height, width),
             padding=(height - 1, width - 1),
@@ -36,7 +36,7 @@ def programs(kernels: Kernels) -> dict[str, Callable[[], float]]:
 
     def ocnn(weight: torch.Tensor) -> torch.Tensor:
         M, _, height, width = weight.shape
-        correlations = F.conv2d(weight, weight, padding=(height - 1, width - 1))
+        correlations = functional.conv2d(weight, weight, padding=(height - 1, width - 1))
         identity = torch.zeros_like(correlations)
         identity[:, :, height - 1, width - 1] = torch.eye(M, device=device)
         return (correlations - identity).square().sum()

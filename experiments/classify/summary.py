@@ -1,19 +1,16 @@
 """What the results say: means over seeds, their intervals, and one table of them."""
 
-import io
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import chex
 import numpy as np
-import rich.box
-from rich.console import Console
-from rich.table import Table
 from scipy import stats
 
 from experiments.classify.measurement import Measurement
 from experiments.classify.results import Result
+from experiments.table import aligned
 
 BASELINE = "none"
 
@@ -98,17 +95,14 @@ def table(results: Mapping[str, Result]) -> str:
     baseline = results.get(BASELINE)
     if baseline is not None and not baseline.finished.any():
         baseline = None
-    columns = Table(
-        box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    columns.add_column("method", no_wrap=True)
-    for header in (
+    header = (
+        "method",
         "test\naccuracy %",
         *(["difference\nto none", "epochs to\nits final"] if baseline else []),
         *(heading for heading, _ in ARROWS.values()),
         "time\ns",
-    ):
-        columns.add_column(header, justify="right", no_wrap=True)
+    )
+    rows = []
     notes = []
     for method, result in results.items():
         finished = result.finished
@@ -125,7 +119,7 @@ def table(results: Mapping[str, Result]) -> str:
                 for measured in (result.start, result.end)
             )
             cells.append(f"{form(start)} → {form(end)}" if finished.any() else "-")
-        columns.add_row(*cells, f"{result.seconds:.1f}")
+        rows.append([*cells, f"{result.seconds:.1f}"])
         if not finished.all():
             at = ", ".join(map(str, np.unique(result.diverged_at[~finished])))
             others = "; its row is of the others" if finished.any() else ""
@@ -133,10 +127,7 @@ def table(results: Mapping[str, Result]) -> str:
                 f"{method}: {(~finished).sum()} of {len(finished)} seeds diverged at "
                 f"epoch {at}{others}"
             )
-    text = io.StringIO()
-    Console(file=text, width=1000, color_system=None).print(columns)
-    lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join([*lines, *notes])
+    return "\n".join([aligned(header, rows), *notes])
 
 
 def _mean(value: Interval) -> str:

@@ -1,0 +1,31 @@
+"""Aligned tables of text, as all experiments print and keep them."""
+
+import io
+from collections.abc import Iterable, Sequence
+
+import rich.box
+from rich.console import Console
+from rich.table import Table
+
+
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with its first column to the left, the others to the right.
+
+    >>> print(aligned(["method", "time"], [["none", "5.0"], ["control", "12.5"]]))
+    method   time
+    ─────────────
+    none      5.0
+    control  12.5
+    """
+    table = Table(
+        box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    first, *others = header
+    table.add_column(first, no_wrap=True)
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    text = io.StringIO()
+    Console(file=text, width=1000, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
