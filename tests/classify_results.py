@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments.classify.measurement import Measurement
 from experiments.classify.results import Result
+from experiments.measurement import Measurement
 
 
 def measurement(seeds, scale=1.0):

@@ -15,7 +15,7 @@ from experiments import command_line
 from experiments.classify import __main__ as classify
 from experiments.classify import data
 from experiments.classify.config import Config
-from experiments.classify.methods import METHODS
+from experiments.methods import METHODS
 from tests.classify_results import kernels, result
 
 SMALLEST = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import convsim_jax as cs
-from experiments.classify.methods import METHODS, PAPER
+from experiments.methods import METHODS, PAPER
 
 
 @pytest.fixture(scope="module")

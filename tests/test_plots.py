@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from experiments.classify import plots
-from experiments.classify.methods import METHODS
 from experiments.classify.results import RunFolder
+from experiments.methods import METHODS
 from tests.classify_results import kernels, result
 
 

@@ -9,14 +9,14 @@ import pytest
 
 import convsim_jax as cs
 from experiments.classify.data import Images
-from experiments.classify.measurement import accuracy, batches_of
-from experiments.classify.methods import METHODS
 from experiments.classify.models import MODELS
 from experiments.classify.training import (
     State,
     Trainer,
     with_averages_of,
 )
+from experiments.measurement import accuracy, batches_of
+from experiments.methods import METHODS
 
 STRENGTH = 0.02
 

@@ -42,12 +42,12 @@ import convsim_jax as cs
 from experiments import command_line
 from experiments.classify import data, plots
 from experiments.classify.config import Config
-from experiments.classify.measurement import Measurement, measure
-from experiments.classify.methods import METHODS
 from experiments.classify.models import MODELS
 from experiments.classify.results import Result, RunFolder
 from experiments.classify.summary import curve_rows, seed_rows, table
 from experiments.classify.training import Trainer
+from experiments.measurement import Measurement, measure
+from experiments.methods import METHODS
 from experiments.run_folder import replacing, write_csv
 
 COMMAND = "python -m experiments.classify"

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import convsim_jax as cs
-from experiments.classify.methods import METHODS, SCALE_FREE
 from experiments.classify.results import Result, RunFolder
 from experiments.classify.summary import BASELINE, difference, interval
+from experiments.methods import METHODS, SCALE_FREE
 from experiments.run_folder import replacing
 
 # Colours that the colour-blind can tell apart, by Okabe and Ito.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import run_folder
-from experiments.classify.measurement import Measurement
+from experiments.measurement import Measurement
 
 
 class Result(NamedTuple):

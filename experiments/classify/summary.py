@@ -8,8 +8,8 @@ import chex
 import numpy as np
 from scipy import stats
 
-from experiments.classify.measurement import Measurement
 from experiments.classify.results import Result
+from experiments.measurement import Measurement
 from experiments.table import aligned
 
 BASELINE = "none"

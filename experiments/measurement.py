@@ -11,8 +11,8 @@ import numpy as np
 import convsim_jax as cs
 from convsim_jax.flax import capture_feature_maps
 from experiments.classify.data import Images
-from experiments.classify.methods import PAPER, SCALE_FREE, Objective, Pairs
 from experiments.classify.models import ACTIVATIONS, CNN
+from experiments.methods import PAPER, SCALE_FREE, Objective, Pairs
 
 EVALUATED_AT_ONCE = 512
 
