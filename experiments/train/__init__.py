@@ -1,0 +1,1 @@
+"""Trains one network, or one a seed, and keeps all that it took."""
