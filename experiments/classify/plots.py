@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 import convsim_jax as cs
 from experiments.classify.results import Result, RunFolder
-from experiments.classify.summary import BASELINE, difference, interval
+from experiments.classify.summary import BASELINE, difference
+from experiments.interval import interval
 from experiments.methods import METHODS, SCALE_FREE
 from experiments.run_folder import replacing
 

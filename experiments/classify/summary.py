@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import chex
 import numpy as np
-from scipy import stats
 
 from experiments.classify.results import Result
+from experiments.interval import interval
 from experiments.measurement import Measurement
 from experiments.table import aligned
 
@@ -21,29 +20,6 @@ MEASURES: dict[str, Callable[[Measurement], chex.Array]] = {
     "scale_free_loss": lambda measured: measured.scale_free_loss,
     "norm": lambda measured: measured.norm,
 }
-
-
-class Interval(NamedTuple):
-    """A mean, and how far its 95 % interval reaches to either side.
-
-    Student's t over seeds: NaN for the interval of one seed, and for all of none.
-    """
-
-    mean: float
-    reach: float
-
-
-def interval(values: np.ndarray) -> Interval:
-    """The mean of independent values and its interval.
-
-    >>> interval(np.array([1.0, 2.0, 3.0]))
-    Interval(mean=2.0, reach=2.484...)
-    """
-    count = len(values)
-    if count < 2:
-        return Interval(float(values.mean()) if count else np.nan, np.nan)
-    error = values.std(ddof=1) / np.sqrt(count)
-    return Interval(float(values.mean()), float(stats.t.ppf(0.975, count - 1) * error))
 
 
 def difference(result: Result, baseline: Result) -> np.ndarray:
