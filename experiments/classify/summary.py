@@ -7,7 +7,7 @@ import chex
 import numpy as np
 
 from experiments.classify.results import Result
-from experiments.interval import interval
+from experiments.interval import Interval, interval
 from experiments.measurement import Measurement
 from experiments.table import aligned
 
