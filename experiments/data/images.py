@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 
 class Images(NamedTuple):
     """Images `(n, height, width, channels)`, uint8, and their labels `(n,)`, int32."""
@@ -28,3 +31,20 @@ class Dataset(NamedTuple):
     classes: int
     mean: Any
     deviation: Any
+
+
+def normalized(
+    images: jax.Array, mean: jax.Array, deviation: jax.Array, dtype: Any = jnp.float32
+) -> jax.Array:
+    """Images `(..., channels)`, shifted by the mean and divided by the deviation.
+
+    Computed in float32, whatever `dtype` comes back.
+
+    >>> normalized(jnp.uint8([[0], [6]]), jnp.float32([3]), jnp.float32([3])).tolist()
+    [[-1.0], [1.0]]
+    """
+    mean, deviation = (
+        jnp.expand_dims(jnp.asarray(x, jnp.float32), range(images.ndim - 1))
+        for x in (mean, deviation)
+    )
+    return ((images.astype(jnp.float32) - mean) / deviation).astype(dtype)
