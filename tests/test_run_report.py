@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from experiments import command_line
 from experiments.report import write_report
 from experiments.report.__main__ import Config, main
 from experiments.report.reading import read_history, read_kernels, read_outcome
@@ -263,6 +264,13 @@ def test_the_command_names_what_it_wrote(tmp_path, capsys):
     assert printed == [str(folder / "report.html") for folder in folders]
 
 
-def test_the_command_wants_a_folder():
-    with pytest.raises(ValueError, match="no run folder is given; expected one or more"):
-        main(Config())
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "no run folder is given; expected one or more"),
+        (["nowhere"], "nowhere holds no config.json; expected a run folder"),
+    ],
+)
+def test_the_command_ends_in_one_line(argv, message, capsys):
+    assert command_line.run(main, Config, argv, prog="report") == 2
+    assert capsys.readouterr().err == f"error: {message}\n"

@@ -1,7 +1,5 @@
 """Writes a page about a training run, `report.html`, into its run folder.
 
-    python -m experiments.report runs/digits-none-20260101-120000
-
 `experiments.train` does so at the end of every run. This writes it again, or while a run
 is still going. The page is one file, and needs no network.
 """
@@ -24,10 +22,14 @@ class Config:
     """Which runs to report.
 
     Attributes:
-        folders: Run folders.
+        folders: Run folders, as `experiments.train` leaves them.
     """
 
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    folders: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FOLDER ...", help_behavior_hint=""),
+    ] = ()
 
 
 def main(config: Config) -> None:
