@@ -9,7 +9,6 @@ import pytest
 
 import convsim_jax as cs
 from experiments.classify.data import Images
-from experiments.classify.models import MODELS
 from experiments.classify.training import (
     State,
     Trainer,
@@ -17,6 +16,7 @@ from experiments.classify.training import (
 )
 from experiments.measurement import accuracy, batches_of
 from experiments.methods import METHODS
+from experiments.models import MODELS
 
 STRENGTH = 0.02
 
@@ -32,7 +32,7 @@ def images(count, seed=0):
 def trainer(model="cnn-plain", **options):
     return Trainer(
         **{
-            "model": MODELS[model](classes=3, width=2),
+            "model": MODELS[model](classes=3, width=2 / 32),
             "train": images(23),
             "test": images(10, seed=1),
             "seeds": 2,
@@ -156,7 +156,7 @@ def test_a_seed_that_diverges_stops_and_the_others_go_on(relaxed_jax):
 
 
 def test_running_averages_start_as_those_of_training_images(relaxed_jax):
-    model, pictures = MODELS["cnn"](classes=3, width=2), images(9).images
+    model, pictures = MODELS["cnn"](classes=3, width=2 / 32), images(9).images
     keys = jax.random.split(jax.random.key(0), 2)
     variables = jax.jit(jax.vmap(lambda key: model.init(key, pictures)))(keys)
     following = jax.jit(partial(with_averages_of, model))(variables, pictures)

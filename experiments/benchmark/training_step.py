@@ -8,7 +8,7 @@ import optax
 
 import convsim_jax as cs
 from experiments.benchmark.timing import Program, compiled
-from experiments.models.resnet import ResNet18
+from experiments.models.resnet import ResNet
 
 STEP, LOSS = "training step", "all pairs of its kernels"
 
@@ -16,7 +16,7 @@ STEP, LOSS = "training step", "all pairs of its kernels"
 def programs(batch_size: int) -> dict[str, Program]:
     """A step with SGD and momentum, in bfloat16 on accelerators; and the loss alone."""
     on_cpu = jax.default_backend() == "cpu"
-    model = ResNet18(classes=10, dtype=jnp.float32 if on_cpu else jnp.bfloat16)
+    model = ResNet(classes=10, dtype=jnp.float32 if on_cpu else jnp.bfloat16)
     key = jax.random.key(0)
     images = jax.random.normal(key, (batch_size, 32, 32, 3))
     labels = jax.random.randint(key, (batch_size,), 0, 10)

@@ -42,12 +42,12 @@ import convsim_jax as cs
 from experiments import command_line
 from experiments.classify import data, plots
 from experiments.classify.config import Config
-from experiments.classify.models import MODELS
 from experiments.classify.results import Result, RunFolder
 from experiments.classify.summary import curve_rows, seed_rows, table
 from experiments.classify.training import Trainer
 from experiments.measurement import Measurement, measure
 from experiments.methods import METHODS
+from experiments.models import MODELS
 from experiments.run_folder import replacing, write_csv
 
 COMMAND = "python -m experiments.classify"
@@ -121,7 +121,7 @@ def make_trainer(config: Config, dataset: data.Dataset) -> Trainer:
             "of training images"
         )
     model = MODELS[config.model](
-        classes=dataset.classes, width=config.width, activation=config.activation
+        classes=dataset.classes, width=config.width / 32, activation=config.activation
     )
     if min(height, width) < model.smallest_image:
         raise ValueError(

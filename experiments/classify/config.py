@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.classify.models import MODELS
 from experiments.command_line import flag, unset
 from experiments.methods import METHODS, Pairs
+from experiments.models import MODELS
 
 STRENGTHS = ", ".join(
     f"{method.strength:g} for {name}"

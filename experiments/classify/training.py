@@ -14,9 +14,9 @@ import optax
 
 import convsim_jax as cs
 from experiments.classify.data import Images
-from experiments.classify.models import CNN
 from experiments.measurement import EVALUATED_AT_ONCE, accuracy, batches_of
 from experiments.methods import Method, Objective, Pairs
+from experiments.models.cnn import CNN
 
 
 class State(NamedTuple):

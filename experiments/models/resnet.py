@@ -1,6 +1,6 @@
-"""ResNet-18 in the form for small images: He et al., arXiv 1512.03385."""
+"""Residual networks: He et al., arXiv 1512.03385."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,47 +8,108 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.models.layers import ACTIVATIONS, batch_norm, conv, scaled
 
-class ResNet18(nn.Module):
-    """A 3x3 stem without pooling, four stages of two basic blocks, a linear layer.
+
+class ResNet(nn.Module):
+    """A stem, four stages of residual blocks, and a linear layer.
+
+    A stage has twice the channels of the one before it and a quarter of its pixels. The
+    stem is a 3x3 conv, as is usual for CIFAR-10, or that of ImageNet: a 7x7 conv of
+    stride 2, and max pooling of 3x3 pixels with stride 2.
 
     Attributes:
         classes: number of classes.
-        widths: channels of each stage.
+        blocks: number of blocks of each stage.
+        bottleneck: whether the blocks are of 1x1, 3x3 and 1x1 convs, else of two 3x3.
+        imagenet: whether the stem is that of ImageNet.
+        width: multiplies the channels.
+        activation: a name in `ACTIVATIONS`.
         dtype: to compute in; the weights are float32.
+        momentum: of the running averages of batch normalisation.
     """
 
     classes: int
-    widths: Sequence[int] = (64, 128, 256, 512)
+    blocks: Sequence[int] = (2, 2, 2, 2)
+    bottleneck: bool = False
+    imagenet: bool = False
+    width: float = 1.0
+    activation: str = "relu"
     dtype: Any = jnp.float32
+    momentum: float = 0.9
+
+    @property
+    def smallest_image(self) -> int:
+        """Size of an image of which the last stage sees one pixel."""
+        return 32 if self.imagenet else 8
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits `(batch, classes)` of images `(batch, height, width, channels)`."""
-        norm = partial(nn.BatchNorm, use_running_average=not train, dtype=self.dtype)
-        x = nn.Conv(self.widths[0], (3, 3), use_bias=False, dtype=self.dtype)(images)
-        x = nn.relu(norm()(x))
-        for stage, width in enumerate(self.widths):
-            for block in range(2):
-                stride = 2 if stage and not block else 1
-                x = BasicBlock(width, stride, norm, self.dtype)(x)
-        return nn.Dense(self.classes, dtype=self.dtype)(x.mean((1, 2)))
+        norm = batch_norm(train, self.momentum, self.dtype)
+        activation = ACTIVATIONS[self.activation]
+        stem = partial(conv, scaled(64, self.width), dtype=self.dtype)
+        x = stem(window=7, stride=2)(images) if self.imagenet else stem(window=3)(images)
+        x = activation(norm()(x))
+        if self.imagenet:
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        block_type = Bottleneck if self.bottleneck else BasicBlock
+        number = 0
+        for stage, blocks in enumerate(self.blocks):
+            for block in range(blocks):
+                x = block_type(
+                    scaled(64 * 2**stage, self.width),
+                    stride=2 if stage and not block else 1,
+                    activation=activation,
+                    norm=norm,
+                    dtype=self.dtype,
+                    name=f"Block_{number}",
+                )(x)
+                number += 1
+        x = x.mean((1, 2))
+        return nn.Dense(self.classes, dtype=self.dtype)(x).astype(jnp.float32)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convs and a shortcut, which is a 1x1 conv where the shape changes."""
+    """Two 3x3 convs, and a shortcut, which is a 1x1 conv where the shape changes."""
 
-    width: int
+    channels: int
     stride: int
-    norm: Any
+    activation: Callable[[jax.Array], jax.Array]
+    norm: Callable[[], nn.BatchNorm]
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Feature maps `(batch, height, width, channels)` to the next."""
-        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, padding="SAME")
-        y = conv(self.width, (3, 3), strides=self.stride)(x)
-        y = self.norm()(conv(self.width, (3, 3))(nn.relu(self.norm()(y))))
+        of = partial(conv, dtype=self.dtype)
+        y = self.activation(self.norm()(of(self.channels, 3, self.stride)(x)))
+        y = self.norm()(of(self.channels, 3)(y))
         if x.shape != y.shape:
-            x = self.norm()(conv(self.width, (1, 1), strides=self.stride)(x))
-        return nn.relu(x + y)
+            x = self.norm()(of(self.channels, 1, self.stride)(x))
+        return self.activation(x + y)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convs, and a shortcut as in `BasicBlock`.
+
+    The last conv has four times the channels. The stride is the 3x3 conv's, which costs
+    a little and gains accuracy over the first conv's, where the paper has it.
+    """
+
+    channels: int
+    stride: int
+    activation: Callable[[jax.Array], jax.Array]
+    norm: Callable[[], nn.BatchNorm]
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Feature maps `(batch, height, width, channels)` to the next."""
+        of = partial(conv, dtype=self.dtype)
+        y = self.activation(self.norm()(of(self.channels, 1)(x)))
+        y = self.activation(self.norm()(of(self.channels, 3, self.stride)(y)))
+        y = self.norm()(of(4 * self.channels, 1)(y))
+        if x.shape != y.shape:
+            x = self.norm()(of(4 * self.channels, 1, self.stride)(x))
+        return self.activation(x + y)
