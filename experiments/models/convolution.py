@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+OPTIONS: dict[str, str | bool] = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
+}
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -103,20 +106,19 @@ def unit_stride(images: jax.Array, kernel: jax.Array, padding: Padding) -> jax.A
 
 
 @cache
-def compiler_options() -> dict[str, str]:
+def compiler_options() -> dict[str, str | bool]:
     """What a program that trains is to be compiled with, for `jax.jit` and the like.
 
     On CPUs XLA hands convolutions to a library that runs the gradient of the kernel on
     one thread. Its own code takes as long as PyTorch's; of sums the library is better.
     """
-    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
     if jax.default_backend() != "cpu":
         return {}
     try:
-        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=options)
+        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=OPTIONS)
     except jax.errors.JaxRuntimeError:  # another version of XLA, without that library
         return {}
-    return options
+    return OPTIONS
 
 
 def _one_after_another(padding: Padding) -> Any:

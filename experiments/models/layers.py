@@ -19,23 +19,34 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def conv(channels: int, window: int, stride: int = 1, **options: Any) -> nn.Conv:
-    """A He-initialised convolution without bias, padded as much on every side.
+def conv(
+    channels: int,
+    window: int,
+    stride: int = 1,
+    *,
+    dtype: Any,
+    use_bias: bool = False,
+    kernel_init: nn.initializers.Initializer = HE,
+) -> nn.Conv:
+    """A convolution that is padded as much on every side.
 
     Args:
         channels: that come out.
         window: height and width of the kernel, an odd number.
         stride: along both axes.
-        **options: attributes of `nn.Conv`.
+        dtype: to compute in.
+        use_bias: whether it adds a number to each channel.
+        kernel_init: draws the kernel.
     """
-    standard = {"use_bias": False, "kernel_init": HE}
     return nn.Conv(
         channels,
         (window, window),
         strides=stride,
         padding=window // 2,
+        dtype=dtype,
+        use_bias=use_bias,
+        kernel_init=kernel_init,
         conv_general_dilated=convolve,
-        **(standard | options),
     )
 
 
