@@ -39,11 +39,13 @@ class Files(Examples):
         return len(self.paths)
 
     def version(self) -> str:
-        """Names, sizes and dates of all files."""
-        digest = hashlib.sha256()
-        for path in self.paths:
+        """Names, labels, sizes and dates of all files."""
+        digest = hashlib.sha256(str(self.folder.resolve()).encode())
+        for path, label in zip(self.paths, self.labels, strict=True):
             about = (self.folder / path).stat()
-            digest.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
+            digest.update(
+                f"{path} {label} {about.st_size} {about.st_mtime_ns}\n".encode()
+            )
         return digest.hexdigest()
 
     def records(self, indices: Sequence[int]) -> Sequence[tuple[Path, int]]:

@@ -1,18 +1,16 @@
 """A dataset that fits into memory, from a source."""
 
 import math
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from experiments.data.cache import Track, decoded
 from experiments.data.images import Dataset, Images
 from experiments.data.selection import select
 from experiments.data.source import Source
 
-DECODED_AT_ONCE = 500
-
-Track = Callable[[Iterable[int], str], Iterable[int]]
+SUMMED_AT_ONCE = 500
 
 
 def load(
@@ -30,7 +28,7 @@ def load(
         train_size: number of training images, a random draw that is always the same;
             default all that are not held out.
         validation: fraction of the training images that is held out.
-        cache_dir: where decoded images are kept.
+        cache_dir: where decoded images are kept; see `cache.decoded`.
         track: shows the progress of decoding, as `rich.progress.track` does.
 
     Raises:
@@ -44,26 +42,13 @@ def load(
             "images of one size"
         )
     selection = select(source, train_size=train_size, validation=validation)
-    images = decoded(source, "train", track)
+    images, test = (
+        decoded(source, split, cache_dir=cache_dir, track=track)
+        for split in ("train", "test")
+    )
     train, held_out = (_take(images, indices) for indices in selection)
-    test = decoded(source, "test", track)
     mean, deviation = moments(train.images)
     return Dataset(train, held_out, test, source.classes, mean, deviation)
-
-
-def decoded(source: Source, split: str, track: Track) -> Images:
-    """All images of a split, decoded."""
-    examples = source.examples(split)
-    count = len(examples)
-    images = np.empty((count, *source.shape), np.uint8)
-    labels = np.empty(count, np.int32)
-    for start in track(
-        range(0, count, DECODED_AT_ONCE), f"decoding {source.name}, {split}"
-    ):
-        part = range(start, min(start + DECODED_AT_ONCE, count))
-        for index, (image, label) in zip(part, examples.__getitems__(part), strict=True):
-            images[index], labels[index] = image, label
-    return Images(images, labels)
 
 
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,8 +62,8 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     channels = images.shape[-1]
     sums, squares = np.zeros((2, *images.shape[1:]), np.uint64)
-    for start in range(0, len(images), DECODED_AT_ONCE):
-        part = images[start : start + DECODED_AT_ONCE]
+    for start in range(0, len(images), SUMMED_AT_ONCE):
+        part = images[start : start + SUMMED_AT_ONCE]
         sums += part.sum(axis=0, dtype=np.uint32)
         squares += np.square(part, dtype=np.uint16).sum(axis=0, dtype=np.uint32)
     count = images.size // channels

@@ -28,13 +28,13 @@ class Prepared(Examples):
     """Images of one split.
 
     Attributes:
-        data: of TFDS, with the images still encoded.
+        data: what TFDS calls a data source, with the images still encoded.
         files: that the images are in.
         where: what an error calls the split.
         channels: of every image.
     """
 
-    data: Sequence[Any]
+    data: Any
     files: Sequence[Path]
     where: str
     channels: int
