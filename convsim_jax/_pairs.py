@@ -20,39 +20,35 @@ planes that two passes share to memory.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from convsim_jax._planes import Planes, add_up, once, sum_of
+from convsim_jax._planes import Planes, add_up, once, product, sum_of
 
 PlanesOf = Callable[[Any], Planes]
-
-product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def slopes_of_sum(
     planes_of: PlanesOf, source: Any, weights: Sequence[float], *, adjacent: bool
 ) -> Planes:
     """`dL/dY` of the planes Y of a source, a tree of arrays `(..., M)`."""
-    source, partners_of = _partners(planes_of, source, adjacent=adjacent)
-    return [w * P for w, P in zip(weights, partners_of(source), strict=True)]
+    source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
+    partners, _ = partners_and_planes(source)
+    return [w * P for w, P in zip(weights, partners, strict=True)]
 
 
 def scale_free_sum_and_slopes(
     planes_of: PlanesOf, source: Any, weights: Sequence[float], *, adjacent: bool
 ) -> tuple[jax.Array, Planes]:
     """`L` and `dL/dY`, for channels of similarity 1 with themselves, or 0."""
-    source, partners_of = _partners(planes_of, source, adjacent=adjacent)
-    q = similarity_with(partners_of(source), planes_of(source), weights)
+    source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
+    q = similarity_with(*partners_and_planes(source), weights)
     source, q = once((source, q))
-    partners, planes = partners_of(source), planes_of(source)
     slopes = [
         w * (P - as_row(q, Y) * Y)
-        for w, P, Y in zip(weights, partners, planes, strict=True)
+        for w, P, Y in zip(weights, *partners_and_planes(source), strict=True)
     ]
     return 0.5 * jnp.sum(q), slopes
 
@@ -68,18 +64,21 @@ def similarity_with(
 
 def _partners(
     planes_of: PlanesOf, source: Any, *, adjacent: bool
-) -> tuple[Any, PlanesOf]:
-    """The source for the next pass, and P as a function of the source in a pass."""
+) -> tuple[Any, Callable[[Any], tuple[Planes, Planes]]]:
+    """The source for the next pass, and P and Y as a function of the source in a pass."""
 
-    def neighbours(source: Any) -> Planes:
-        padded = once(jax.tree.map(_between_zeros, source))
-        left = planes_of(jax.tree.map(lambda x: x[..., :-2], padded))
-        right = planes_of(jax.tree.map(lambda x: x[..., 2:], padded))
-        return [L + R for L, R in zip(left, right, strict=True)]
+    def neighbours(source: Any) -> tuple[Planes, Planes]:
+        left, planes, right = (
+            planes_of(jax.tree.map(lambda x: x[..., i : i + x.shape[-1] - 2], source))
+            for i in range(3)
+        )
+        return [L + R for L, R in zip(left, right, strict=True)], planes
 
-    def others(source: Any) -> Planes:
+    def others(source: Any) -> tuple[Planes, Planes]:
         planes = planes_of(source)
-        return [jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)]
+        return [
+            jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)
+        ], planes
 
     if adjacent:
         return source, neighbours
@@ -87,8 +86,9 @@ def _partners(
     return source, others
 
 
-def _between_zeros(x: jax.Array) -> jax.Array:
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)])
+def between_zeros(source: Any) -> Any:
+    """A source with a zero channel at both ends, whose other channels have neighbours."""
+    return jax.tree.map(lambda x: jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)]), source)
 
 
 def as_row(x: jax.Array, like: jax.Array) -> jax.Array:
