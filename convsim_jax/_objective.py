@@ -12,7 +12,7 @@ the sum over all pairs as cheap as one over all channels (`_pairs`).
 """
 
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import chex
 import jax
@@ -126,7 +126,6 @@ def convolutional_similarity(
     return similarity_of(kernel, objective, groups).astype(kernel.dtype)
 
 
-@partial(jax.jit, static_argnames=("objective", "groups"))
 def similarity_of(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
     """`convolutional_similarity` of a checked kernel, in its accumulation dtype."""
     return _similarity(objective, groups, kernel.astype(accumulation_dtype(kernel.dtype)))
@@ -191,7 +190,8 @@ def _of_one_group(
 
 
 def _sum(form: Form, kernel: jax.Array, *, adjacent: bool) -> tuple[jax.Array, jax.Array]:
-    source, planes_of = kernel, form.planes_of
+    source: Any = kernel
+    planes_of = form.planes_of
     if form.kept:
         source, planes_of = once(planes_of(kernel)), list
     if adjacent:
@@ -214,7 +214,8 @@ def _scale_free(
     to_one = inverse_sqrt(with_itself * inverse_sqrt(with_itself))
     scale = as_row(to_norm * to_one, kernel)
     kernel = once(kernel * scale)
-    source, planes_of = kernel, form.planes_of
+    source: Any = kernel
+    planes_of = form.planes_of
     if form.kept:
         planes = [as_row(to_one**2, Y) * Y for Y in once(planes)]  # they are of degree 2
         source, planes_of = between_zeros(planes) if adjacent else planes, list

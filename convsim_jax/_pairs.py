@@ -24,8 +24,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from convsim_jax._planes import Planes, add_up, once, product, sum_of
+from convsim_jax._planes import Planes, add_up, once, sum_of
 
 PlanesOf = Callable[[Any], Planes]
 
@@ -59,7 +60,8 @@ def similarity_with(
     """The weighted inner product of each channel with its partner, of shape `(M,)`."""
     terms = [w * (P * Y) for w, P, Y in zip(weights, partners, planes, strict=True)]
     rows = once(sum_of(terms)).reshape(-1, terms[0].shape[-1])
-    return product(jnp.ones(rows.shape[0], rows.dtype), rows)
+    ones = jnp.ones(rows.shape[0], rows.dtype)
+    return jnp.matmul(ones, rows, precision=lax.Precision.HIGHEST)
 
 
 def _partners(
@@ -68,10 +70,7 @@ def _partners(
     """The source for the next pass, and P and Y as a function of the source in a pass."""
 
     def neighbours(source: Any) -> tuple[Planes, Planes]:
-        left, planes, right = (
-            planes_of(jax.tree.map(lambda x: x[..., i : i + x.shape[-1] - 2], source))
-            for i in range(3)
-        )
+        left, planes, right = (planes_of(_channels_from(i, source)) for i in range(3))
         return [L + R for L, R in zip(left, right, strict=True)], planes
 
     def others(source: Any) -> tuple[Planes, Planes]:
@@ -84,6 +83,11 @@ def _partners(
         return source, neighbours
     source, S = once((source, add_up(planes_of(source), -1)))
     return source, others
+
+
+def _channels_from(start: int, source: Any) -> Any:
+    """All channels of a source but two."""
+    return jax.tree.map(lambda x: x[..., start : start + x.shape[-1] - 2], source)
 
 
 def between_zeros(source: Any) -> Any:

@@ -24,8 +24,6 @@ from convsim_jax._autocorrelation import half_lags
 
 Planes = Sequence[jax.Array]
 
-product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-
 # A 3x3 window has 45 products of taps, a 5x5 one 325: seconds of compilation.
 MAX_UNROLLED_TAPS = 9
 
@@ -86,7 +84,7 @@ def cross_gradient(matched: Form, kernel: jax.Array, slopes: Planes) -> jax.Arra
 
 
 def lag_planes(window: Sequence[int], kernel: jax.Array) -> Planes:
-    """One plane of shape `(1, C, M)` for each of `half_lags`: `sum over n K[n] K[n + l]`."""
+    """One plane of shape `(1, C, M)` for each of `half_lags`: `sum_n K[n] K[n + l]`."""
     tap = _taps(window, kernel)
 
     def at_lag(lag: tuple[int, ...]) -> jax.Array:
@@ -142,14 +140,14 @@ def spectral_gradient(
     slope = 2 * slopes[0]
     by_part = jnp.concatenate([slope * real, slope * imaginary])
     transform = _transform(window, kernel.dtype)
-    return product(transform.T, by_part.reshape(len(by_part), -1)).reshape(kernel.shape)
+    return jnp.tensordot(transform.T, by_part, axes=1, precision=lax.Precision.HIGHEST)
 
 
 def _spectrum(window: Sequence[int], kernel: jax.Array) -> Sequence[jax.Array]:
     """The real and the imaginary part, each of shape `(F, C, M)`."""
     transform = _transform(window, kernel.dtype)
-    parts = product(transform, kernel.reshape(len(kernel), -1))
-    return jnp.split(parts.reshape(-1, *kernel.shape[1:]), 2)
+    parts = jnp.tensordot(transform, kernel, axes=1, precision=lax.Precision.HIGHEST)
+    return jnp.split(parts, 2)
 
 
 def _transform(window: Sequence[int], dtype: jnp.dtype) -> jax.Array:
@@ -189,12 +187,12 @@ def add_up(planes: Planes, axis: int) -> Planes:
 
     All by one reduction of many operands: XLA fuses it with what makes them.
     """
-    zeros = tuple(jnp.zeros((), Y.dtype) for Y in planes)
+    zeros = [jnp.zeros((), Y.dtype) for Y in planes]
+    return tuple(lax.reduce(tuple(planes), tuple(zeros), _add, (planes[0].ndim + axis,)))
 
-    def add(a: Planes, b: Planes) -> Planes:
-        return tuple(x + y for x, y in zip(a, b, strict=True))
 
-    return tuple(lax.reduce(tuple(planes), zeros, add, (planes[0].ndim + axis,)))
+def _add(a: Planes, b: Planes) -> Planes:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
 @add_up.defjvp
