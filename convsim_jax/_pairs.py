@@ -24,9 +24,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from convsim_jax._planes import Planes, add_up, once, sum_of
+from convsim_jax._planes import Planes, add_up, once, sum_of, written
 
 PlanesOf = Callable[[Any], Planes]
 
@@ -59,9 +58,8 @@ def similarity_with(
 ) -> jax.Array:
     """The weighted inner product of each channel with its partner, of shape `(M,)`."""
     terms = [w * (P * Y) for w, P, Y in zip(weights, partners, planes, strict=True)]
-    rows = once(sum_of(terms)).reshape(-1, terms[0].shape[-1])
-    ones = jnp.ones(rows.shape[0], rows.dtype)
-    return jnp.matmul(ones, rows, precision=lax.Precision.HIGHEST)
+    halves = written([sum_of(terms[i::2]) for i in range(min(2, len(terms)))])
+    return sum_of([half.sum((0, 1)) for half in halves])
 
 
 def _partners(
