@@ -210,7 +210,7 @@ def _scale_free(
     square = jnp.sum(jnp.square(kernel), axis=(0, 1))
     to_norm = inverse_sqrt(square)
     planes = form.planes_of(kernel * as_row(to_norm, kernel))
-    with_itself = similarity_with(planes, planes, form.weights)
+    with_itself = similarity_with([planes], planes, form.weights)
     to_one = inverse_sqrt(with_itself * inverse_sqrt(with_itself))
     scale = as_row(to_norm * to_one, kernel)
     kernel = once(kernel * scale)
@@ -220,7 +220,9 @@ def _scale_free(
         planes = [as_row(to_one**2, Y) * Y for Y in once(planes)]  # they are of degree 2
         source, planes_of = between_zeros(planes) if adjacent else planes, list
     elif adjacent:
-        source, planes_of = written(planes_of(between_zeros(kernel))), list
+        source = between_zeros(kernel)
+        if len(form.weights) > 1:  # XLA would write every tap, shifted, more than once
+            source, planes_of = written(planes_of(source)), list
     value, slopes = scale_free_sum_and_slopes(
         planes_of, once(source), form.weights, adjacent=adjacent
     )

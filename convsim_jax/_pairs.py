@@ -36,7 +36,7 @@ def slopes_of_sum(
     """`dL/dY` of the planes Y of a source, a tree of arrays `(..., M)`."""
     source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
     partners, _ = partners_and_planes(source)
-    return [w * P for w, P in zip(weights, partners, strict=True)]
+    return [w * sum_of(P) for w, *P in zip(weights, *partners, strict=True)]
 
 
 def scale_free_sum_and_slopes(
@@ -46,36 +46,45 @@ def scale_free_sum_and_slopes(
     source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
     q = similarity_with(*partners_and_planes(source), weights)
     source, q = once((source, q))
+    partners, planes = partners_and_planes(source)
     slopes = [
-        w * (P - as_row(q, Y) * Y)
-        for w, P, Y in zip(weights, *partners_and_planes(source), strict=True)
+        w * (sum_of(P) - as_row(q, Y) * Y)
+        for w, Y, *P in zip(weights, planes, *partners, strict=True)
     ]
     return 0.5 * jnp.sum(q), slopes
 
 
 def similarity_with(
-    partners: Planes, planes: Planes, weights: Sequence[float]
+    partners: Sequence[Planes], planes: Planes, weights: Sequence[float]
 ) -> jax.Array:
-    """The weighted inner product of each channel with its partner, of shape `(M,)`."""
-    terms = [w * (P * Y) for w, P, Y in zip(weights, partners, planes, strict=True)]
+    """The weighted inner product of each channel with its partners, of shape `(M,)`."""
+    terms = [
+        w * (P * Y)
+        for partner in partners
+        for w, P, Y in zip(weights, partner, planes, strict=True)
+    ]
+    # Two arrays are written: XLA's library, which adds up one that is not, would have
+    # all that it is made of written.
     halves = written([sum_of(terms[i::2]) for i in range(min(2, len(terms)))])
     return sum_of([half.sum((0, 1)) for half in halves])
 
 
 def _partners(
     planes_of: PlanesOf, source: Any, *, adjacent: bool
-) -> tuple[Any, Callable[[Any], tuple[Planes, Planes]]]:
-    """The source for the next pass, and P and Y as a function of the source in a pass."""
+) -> tuple[Any, Callable[[Any], tuple[Sequence[Planes], Planes]]]:
+    """The source for the next pass, and P and Y as a function of the source in a pass.
 
-    def neighbours(source: Any) -> tuple[Planes, Planes]:
+    P is in parts, to be added up.
+    """
+
+    def neighbours(source: Any) -> tuple[Sequence[Planes], Planes]:
         left, planes, right = (planes_of(_channels_from(i, source)) for i in range(3))
-        return [L + R for L, R in zip(left, right, strict=True)], planes
+        return [left, right], planes
 
-    def others(source: Any) -> tuple[Planes, Planes]:
+    def others(source: Any) -> tuple[Sequence[Planes], Planes]:
         planes = planes_of(source)
-        return [
-            jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)
-        ], planes
+        P = [jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)]
+        return [P], planes
 
     if adjacent:
         return source, neighbours
