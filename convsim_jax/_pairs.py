@@ -16,7 +16,8 @@ The derivatives are written out for speed: what they cost is to read the kernel.
 computed in passes over a `source`. That of a small window is the kernel itself, whose
 planes are faster computed again in each pass than written and read; other planes are
 computed once, and are the source. `once` stands between the passes: XLA would write
-planes that two passes share to memory.
+planes that two passes share to memory. The source of neighbours starts and ends with a
+channel of zeros (`between_zeros`).
 """
 
 from collections.abc import Callable, Sequence

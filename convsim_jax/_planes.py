@@ -8,6 +8,8 @@ for every two output channels i and j. `lag_planes` writes the autocorrelation o
 products of shifted taps: elementwise work that XLA fuses, and the fastest for small
 windows. It unrolls over pairs of taps, so larger windows take `spectral_plane`, the power
 spectrum as one matrix product.
+
+The kernel comes here as its taps, of shape `(taps, C, M)`.
 """
 
 import math
