@@ -169,7 +169,7 @@ def written(arrays: Planes) -> Planes:
     for a reduction of many operands: here over each array and a zero.
     """
     if len(arrays) == 1:
-        return arrays
+        return tuple(arrays)
     shape = (2, *arrays[0].shape)
     zeros = jnp.zeros(shape, arrays[0].dtype)
     first = lax.broadcasted_iota(np.int32, shape, 0) == 0
@@ -180,7 +180,7 @@ def written(arrays: Planes) -> Planes:
 
 @written.defjvp
 def _written_jvp(arrays: tuple[Planes], tangents: tuple[Planes]) -> tuple[Planes, Planes]:
-    return written(*arrays), tangents[0]
+    return written(*arrays), tuple(tangents[0])
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
