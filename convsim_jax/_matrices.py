@@ -60,9 +60,12 @@ def _matrix(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
         if objective.normalize:
             kernel = kernel * inverse_scale(kernel)
         form = form_of(kernel.shape[:-2], cross=objective.channels == "cross")
+        C, M = kernel.shape[-2:]
         rows = [
-            w**0.5 * Y.reshape(-1, kernel.shape[-1])
-            for w, Y in zip(form.weights, form.planes_of(kernel), strict=True)
+            w**0.5 * Y.reshape(-1, M)
+            for w, Y in zip(
+                form.weights, form.planes_of(kernel.reshape(-1, C, M)), strict=True
+            )
         ]
         return _gram_matrix(jnp.concatenate(rows), objective.normalize, groups)
 

@@ -12,7 +12,7 @@ the sum over all pairs as cheap as one over all channels (`_pairs`).
 """
 
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import chex
 import jax
@@ -23,11 +23,12 @@ from convsim_jax._counts import as_count
 from convsim_jax._norms import inverse_sqrt
 from convsim_jax._pairs import (
     as_row,
+    between_zeros,
     scale_free_sum_and_slopes,
     similarity_with,
     slopes_of_sum,
 )
-from convsim_jax._planes import Form, form_of, once
+from convsim_jax._planes import Form, form_of, once, written
 from convsim_jax._sharding import in_auto_axes, replicated
 
 Pairs = Literal["all", "adjacent"]
@@ -125,7 +126,6 @@ def convolutional_similarity(
     return similarity_of(kernel, objective, groups).astype(kernel.dtype)
 
 
-@partial(jax.jit, static_argnames=("objective", "groups"))
 def similarity_of(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
     """`convolutional_similarity` of a checked kernel, in its accumulation dtype."""
     return _similarity(objective, groups, kernel.astype(accumulation_dtype(kernel.dtype)))
@@ -156,19 +156,16 @@ def _similarity_and_gradient(
     if pairs == 0:
         return jnp.zeros((), kernel.dtype), jnp.zeros_like(kernel)
 
+    of_group = partial(_of_one_group, objective, 1 / pairs)
+
     def of_all_groups(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         if groups == 1:
-            return _of_one_group(objective, kernel)
-        of_each = jax.vmap(partial(_of_one_group, objective), -2, (0, -2))
+            return of_group(kernel)
+        of_each = jax.vmap(of_group, -2, (0, -2))
         values, gradient = of_each(kernel.reshape(*kernel.shape[:-1], groups, -1))
         return values.sum(), gradient.reshape(kernel.shape)
 
-    value, gradient = in_auto_axes(
-        of_all_groups, kernel, lambda spec: (replicated(spec), spec)
-    )
-    if objective.normalize:
-        return value / pairs, gradient / pairs
-    return value, gradient
+    return in_auto_axes(of_all_groups, kernel, lambda spec: (replicated(spec), spec))
 
 
 def number_of_pairs(objective: Objective, channels: int) -> int:
@@ -178,41 +175,56 @@ def number_of_pairs(objective: Objective, channels: int) -> int:
     return channels * (channels - 1) // 2
 
 
-def _of_one_group(objective: Objective, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The sum over pairs, and its gradient."""
-    form = form_of(kernel.shape[:-2], cross=objective.channels == "cross")
-    of = _scale_free_sum_and_gradient if objective.normalize else _sum_and_gradient
-    return of(form, kernel, adjacent=objective.pairs == "adjacent")
-
-
-def _sum_and_gradient(
-    form: Form, kernel: jax.Array, *, adjacent: bool
+def _of_one_group(
+    objective: Objective, share: float, kernel: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    planes, transpose = jax.vjp(form.planes_of, kernel)
-    source, planes_of = (once(planes), list) if form.kept else (kernel, form.planes_of)
+    """The sum over pairs, or their share in the mean, and its gradient."""
+    form = form_of(kernel.shape[:-2], cross=objective.channels == "cross")
+    taps = kernel.reshape(-1, *kernel.shape[-2:])
+    adjacent = objective.pairs == "adjacent"
+    if objective.normalize:
+        value, gradient = _scale_free(form, taps, share, adjacent=adjacent)
+    else:
+        value, gradient = _sum(form, taps, adjacent=adjacent)
+    return value, gradient.reshape(kernel.shape)
+
+
+def _sum(form: Form, kernel: jax.Array, *, adjacent: bool) -> tuple[jax.Array, jax.Array]:
+    source: Any = kernel
+    planes_of = form.planes_of
+    if form.kept:
+        source, planes_of = once(planes_of(kernel)), list
+    if adjacent:
+        source = once(between_zeros(source))
     slopes = slopes_of_sum(planes_of, source, form.weights, adjacent=adjacent)
-    (gradient,) = transpose(slopes)
+    gradient = form.gradient_of(kernel, slopes)
     # Euler's identity: the sum is of degree 4 in the kernel.
     return 0.25 * jnp.sum(kernel * gradient), gradient
 
 
-def _scale_free_sum_and_gradient(
-    form: Form, kernel: jax.Array, *, adjacent: bool
+def _scale_free(
+    form: Form, kernel: jax.Array, share: float, *, adjacent: bool
 ) -> tuple[jax.Array, jax.Array]:
     # To norm 1 first, as the similarities of small kernels would vanish; then on, to
     # a similarity of 1 of each channel with itself, which is of degree 4.
-    square = jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1)))
+    square = jnp.sum(jnp.square(kernel), axis=(0, 1))
     to_norm = inverse_sqrt(square)
     planes = form.planes_of(kernel * as_row(to_norm, kernel))
-    with_itself = similarity_with(planes, planes, form.weights)
+    with_itself = similarity_with([planes], planes, form.weights)
     to_one = inverse_sqrt(with_itself * inverse_sqrt(with_itself))
     scale = as_row(to_norm * to_one, kernel)
     kernel = once(kernel * scale)
-    _, transpose = jax.vjp(form.planes_of, kernel)
-    planes = [as_row(to_one**2, Y) * Y for Y in once(planes)]  # they are of degree 2
-    source, planes_of = (planes, list) if form.kept else (kernel, form.planes_of)
+    source: Any = kernel
+    planes_of = form.planes_of
+    if form.kept:
+        planes = [as_row(to_one**2, Y) * Y for Y in once(planes)]  # they are of degree 2
+        source, planes_of = between_zeros(planes) if adjacent else planes, list
+    elif adjacent:
+        source = between_zeros(kernel)
+        if len(form.weights) > 1:  # XLA would write every tap, shifted, more than once
+            source, planes_of = written(planes_of(source)), list
     value, slopes = scale_free_sum_and_slopes(
-        planes_of, source, form.weights, adjacent=adjacent
+        planes_of, once(source), form.weights, adjacent=adjacent
     )
-    (gradient,) = transpose(slopes)
-    return value, gradient * scale
+    slopes = [share * scale * slope for slope in slopes]
+    return share * value, form.gradient_of(kernel, slopes)

@@ -16,70 +16,76 @@ The derivatives are written out for speed: what they cost is to read the kernel.
 computed in passes over a `source`. That of a small window is the kernel itself, whose
 planes are faster computed again in each pass than written and read; other planes are
 computed once, and are the source. `once` stands between the passes: XLA would write
-planes that two passes share to memory.
+planes that two passes share to memory. The source of neighbours starts and ends with a
+channel of zeros (`between_zeros`).
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from convsim_jax._planes import Planes, add_up, once, sum_of
+from convsim_jax._planes import Planes, add_up, once, sum_of, written
 
 PlanesOf = Callable[[Any], Planes]
-
-product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def slopes_of_sum(
     planes_of: PlanesOf, source: Any, weights: Sequence[float], *, adjacent: bool
 ) -> Planes:
     """`dL/dY` of the planes Y of a source, a tree of arrays `(..., M)`."""
-    source, partners_of = _partners(planes_of, source, adjacent=adjacent)
-    return [w * P for w, P in zip(weights, partners_of(source), strict=True)]
+    source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
+    partners, _ = partners_and_planes(source)
+    return [w * sum_of(P) for w, *P in zip(weights, *partners, strict=True)]
 
 
 def scale_free_sum_and_slopes(
     planes_of: PlanesOf, source: Any, weights: Sequence[float], *, adjacent: bool
 ) -> tuple[jax.Array, Planes]:
     """`L` and `dL/dY`, for channels of similarity 1 with themselves, or 0."""
-    source, partners_of = _partners(planes_of, source, adjacent=adjacent)
-    q = similarity_with(partners_of(source), planes_of(source), weights)
+    source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
+    q = similarity_with(*partners_and_planes(source), weights)
     source, q = once((source, q))
-    partners, planes = partners_of(source), planes_of(source)
+    partners, planes = partners_and_planes(source)
     slopes = [
-        w * (P - as_row(q, Y) * Y)
-        for w, P, Y in zip(weights, partners, planes, strict=True)
+        w * (sum_of(P) - as_row(q, Y) * Y)
+        for w, Y, *P in zip(weights, planes, *partners, strict=True)
     ]
     return 0.5 * jnp.sum(q), slopes
 
 
 def similarity_with(
-    partners: Planes, planes: Planes, weights: Sequence[float]
+    partners: Sequence[Planes], planes: Planes, weights: Sequence[float]
 ) -> jax.Array:
-    """The weighted inner product of each channel with its partner, of shape `(M,)`."""
-    terms = [w * (P * Y) for w, P, Y in zip(weights, partners, planes, strict=True)]
-    rows = once(sum_of(terms)).reshape(-1, terms[0].shape[-1])
-    return product(jnp.ones(rows.shape[0], rows.dtype), rows)
+    """The weighted inner product of each channel with its partners, of shape `(M,)`."""
+    terms = [
+        w * (P * Y)
+        for partner in partners
+        for w, P, Y in zip(weights, partner, planes, strict=True)
+    ]
+    # Two arrays are written: XLA's library, which adds up one that is not, would have
+    # all that it is made of written.
+    halves = written([sum_of(terms[i::2]) for i in range(min(2, len(terms)))])
+    return sum_of([half.sum((0, 1)) for half in halves])
 
 
 def _partners(
     planes_of: PlanesOf, source: Any, *, adjacent: bool
-) -> tuple[Any, PlanesOf]:
-    """The source for the next pass, and P as a function of the source in a pass."""
+) -> tuple[Any, Callable[[Any], tuple[Sequence[Planes], Planes]]]:
+    """The source for the next pass, and P and Y as a function of the source in a pass.
 
-    def neighbours(source: Any) -> Planes:
-        padded = once(jax.tree.map(_between_zeros, source))
-        left = planes_of(jax.tree.map(lambda x: x[..., :-2], padded))
-        right = planes_of(jax.tree.map(lambda x: x[..., 2:], padded))
-        return [L + R for L, R in zip(left, right, strict=True)]
+    P is in parts, to be added up.
+    """
 
-    def others(source: Any) -> Planes:
+    def neighbours(source: Any) -> tuple[Sequence[Planes], Planes]:
+        left, planes, right = (planes_of(_channels_from(i, source)) for i in range(3))
+        return [left, right], planes
+
+    def others(source: Any) -> tuple[Sequence[Planes], Planes]:
         planes = planes_of(source)
-        return [jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)]
+        P = [jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)]
+        return [P], planes
 
     if adjacent:
         return source, neighbours
@@ -87,8 +93,14 @@ def _partners(
     return source, others
 
 
-def _between_zeros(x: jax.Array) -> jax.Array:
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)])
+def _channels_from(start: int, source: Any) -> Any:
+    """All channels of a source but two."""
+    return jax.tree.map(lambda x: x[..., start : start + x.shape[-1] - 2], source)
+
+
+def between_zeros(source: Any) -> Any:
+    """A source with a zero channel at both ends, whose other channels have neighbours."""
+    return jax.tree.map(lambda x: jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)]), source)
 
 
 def as_row(x: jax.Array, like: jax.Array) -> jax.Array:

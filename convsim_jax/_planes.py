@@ -8,6 +8,8 @@ for every two output channels i and j. `lag_planes` writes the autocorrelation o
 products of shifted taps: elementwise work that XLA fuses, and the fastest for small
 windows. It unrolls over pairs of taps, so larger windows take `spectral_plane`, the power
 spectrum as one matrix product.
+
+The kernel comes here as its taps, of shape `(taps, C, M)`.
 """
 
 import math
@@ -36,11 +38,14 @@ class Form(NamedTuple):
 
     Attributes:
       planes_of: Planes of a kernel.
-      weights: The weight of each.
+      gradient_of: Its transpose at a kernel: from the derivative by each plane to the
+        derivative by the kernel.
+      weights: The weight of each plane.
       kept: Whether planes are best computed once, not again in every pass.
     """
 
     planes_of: Callable[[jax.Array], Planes]
+    gradient_of: Callable[[jax.Array, Planes], jax.Array]
     weights: Sequence[float]
     kept: bool
 
@@ -48,16 +53,19 @@ class Form(NamedTuple):
 def form_of(window: Sequence[int], *, cross: bool) -> Form:
     """The form for a window: of matched input channels, or across them."""
     if math.prod(window) <= MAX_UNROLLED_TAPS:
-        matched = Form(lag_planes, lag_weights(window), kept=False)
+        of_lags = partial(lag_planes, window), partial(lag_gradient, window)
+        matched = Form(*of_lags, lag_weights(window), kept=False)
     else:
-        matched = Form(spectral_plane, [1.0], kept=True)
+        of_spectrum = partial(spectral_plane, window), partial(spectral_gradient, window)
+        matched = Form(*of_spectrum, [1.0], kept=True)
     if not cross:
         return matched
-    return Form(partial(cross_plane, matched), [1.0], kept=True)
+    of_sums = partial(cross_plane, matched), partial(cross_gradient, matched)
+    return Form(*of_sums, [1.0], kept=True)
 
 
 def cross_plane(matched: Form, kernel: jax.Array) -> Planes:
-    """One plane `(L, M)` of weight 1: matched planes, summed over the input channels.
+    """One plane `(L, 1, M)` of weight 1: matched planes, summed over the input channels.
 
     They are added up a few rows at a time, which are near each other in memory.
     """
@@ -67,19 +75,19 @@ def cross_plane(matched: Form, kernel: jax.Array) -> Planes:
     blocks = [Y.reshape(*Y.shape[:-2], C // rows, rows, M) for Y in planes]
     sums = add_up(once(add_up(blocks, -2)), -2)
     scaled = [w**0.5 * Y for w, Y in zip(matched.weights, sums, strict=True)]
-    return [jnp.stack(scaled).reshape(-1, M)]
+    return [jnp.stack(scaled).reshape(-1, 1, M)]
 
 
-def lag_planes(kernel: jax.Array) -> Planes:
-    """One plane of shape `(C, M)` for each of `half_lags`.
+def cross_gradient(matched: Form, kernel: jax.Array, slopes: Planes) -> jax.Array:
+    """`cross_plane` transposed: every input channel has the slopes of the sum."""
+    rows = jnp.split(slopes[0], len(matched.weights))
+    scaled = [w**0.5 * row for w, row in zip(matched.weights, rows, strict=True)]
+    return matched.gradient_of(kernel, scaled)
 
-    The window is taken apart by `lax.split`, not by slices: then the derivative puts the
-    taps together again by one concatenation, where it would add up padded arrays.
-    """
-    window, (C, M) = kernel.shape[:-2], kernel.shape[-2:]
-    taps = math.prod(window)
-    split = lax.split(kernel.reshape(taps, C, M), [1] * taps, axis=0)
-    tap = {n: x.reshape(C, M) for n, x in zip(np.ndindex(*window), split, strict=True)}
+
+def lag_planes(window: Sequence[int], kernel: jax.Array) -> Planes:
+    """One plane of shape `(1, C, M)` for each of `half_lags`: `sum_n K[n] K[n + l]`."""
+    tap = _taps(window, kernel)
 
     def at_lag(lag: tuple[int, ...]) -> jax.Array:
         shifted = {n: tuple(i + j for i, j in zip(n, lag, strict=True)) for n in tap}
@@ -88,12 +96,33 @@ def lag_planes(kernel: jax.Array) -> Planes:
     return [at_lag(lag) for lag in half_lags(window)]
 
 
+def lag_gradient(window: Sequence[int], kernel: jax.Array, slopes: Planes) -> jax.Array:
+    """`lag_planes` transposed: tap n is `sum over l slope[l] (K[n + l] + K[n - l])`."""
+    tap = _taps(window, kernel)
+    slope = {}
+    for lag, x in zip(half_lags(window), slopes, strict=True):
+        slope[tuple(-i for i in lag)] = slope[lag] = x
+    zero = (0,) * len(window)
+    slope[zero] = 2 * slope[zero]
+
+    def at_tap(n: tuple[int, ...]) -> jax.Array:
+        lags = {m: tuple(i - j for i, j in zip(m, n, strict=True)) for m in tap}
+        return sum_of([slope[lag] * tap[m] for m, lag in lags.items()])
+
+    return jnp.concatenate(written([at_tap(n) for n in tap]))
+
+
+def _taps(window: Sequence[int], kernel: jax.Array) -> dict[tuple[int, ...], jax.Array]:
+    taps = lax.split(kernel, [1] * len(kernel), axis=0)
+    return dict(zip(np.ndindex(*window), taps, strict=True))
+
+
 def lag_weights(window: Sequence[int]) -> list[float]:
     """The weights of `lag_planes`: lag zero counts once, others for both signs."""
     return [1.0] + [2.0] * (len(half_lags(window)) - 1)
 
 
-def spectral_plane(kernel: jax.Array) -> Planes:
+def spectral_plane(window: Sequence[int], kernel: jax.Array) -> Planes:
     """The power spectrum: one plane `(F, C, M)` of weight 1.
 
     It holds frequency zero, and one of each other pair of frequencies. There are as many
@@ -101,22 +130,57 @@ def spectral_plane(kernel: jax.Array) -> Planes:
     conjugate. The weight of a pair, two, and Parseval's factor, one over the number of
     all frequencies, are in the transform.
     """
-    window, (C, M) = kernel.shape[:-2], kernel.shape[-2:]
+    real, imaginary = _spectrum(window, kernel)
+    return [real * real + imaginary * imaginary]
+
+
+def spectral_gradient(
+    window: Sequence[int], kernel: jax.Array, slopes: Planes
+) -> jax.Array:
+    """`spectral_plane` transposed."""
+    real, imaginary = _spectrum(window, kernel)
+    slope = 2 * slopes[0]
+    by_part = jnp.concatenate([slope * real, slope * imaginary])
+    transform = _transform(window, kernel.dtype)
+    return jnp.tensordot(transform.T, by_part, axes=1, precision=lax.Precision.HIGHEST)
+
+
+def _spectrum(window: Sequence[int], kernel: jax.Array) -> Sequence[jax.Array]:
+    """The real and the imaginary part, each of shape `(F, C, M)`."""
+    transform = _transform(window, kernel.dtype)
+    parts = jnp.tensordot(transform, kernel, axes=1, precision=lax.Precision.HIGHEST)
+    return jnp.split(parts, 2)
+
+
+def _transform(window: Sequence[int], dtype: jnp.dtype) -> jax.Array:
     size = 2 * np.asarray(window) - 1
     frequencies = np.asarray(half_lags(window)) / size
     phase = 2 * np.pi * frequencies @ np.stack(list(np.ndindex(*window))).T
     scale = (np.asarray(lag_weights(window)) / size.prod()) ** 0.25
-    transform = np.concatenate([f(phase) * scale[:, None] for f in (np.cos, np.sin)])
-    real, imaginary = jnp.split(
-        jnp.tensordot(
-            jnp.asarray(transform, kernel.dtype),
-            kernel.reshape(-1, C, M),
-            axes=1,
-            precision=lax.Precision.HIGHEST,
-        ),
-        2,
+    parts = [f(phase) * scale[:, None] for f in (np.cos, np.sin)]
+    return jnp.asarray(np.concatenate(parts), dtype)
+
+
+@jax.custom_jvp
+def written(arrays: Planes) -> Planes:
+    """The same arrays, of one shape, all written to memory in one pass.
+
+    XLA's CPU backend computes an array a pass, with all that it shares with others, but
+    for a reduction of many operands: here over each array and a zero.
+    """
+    if len(arrays) == 1:
+        return tuple(arrays)
+    shape = (2, *arrays[0].shape)
+    zeros = jnp.zeros(shape, arrays[0].dtype)
+    first = lax.broadcasted_iota(np.int32, shape, 0) == 0
+    return add_up(
+        [lax.select(first, lax.broadcast(x, (2,)), zeros) for x in arrays], -len(shape)
     )
-    return [real * real + imaginary * imaginary]
+
+
+@written.defjvp
+def _written_jvp(arrays: tuple[Planes], tangents: tuple[Planes]) -> tuple[Planes, Planes]:
+    return written(*arrays), tuple(tangents[0])
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -125,12 +189,12 @@ def add_up(planes: Planes, axis: int) -> Planes:
 
     All by one reduction of many operands: XLA fuses it with what makes them.
     """
-    zeros = tuple(jnp.zeros((), Y.dtype) for Y in planes)
+    zeros = [jnp.zeros((), Y.dtype) for Y in planes]
+    return tuple(lax.reduce(tuple(planes), tuple(zeros), _add, (planes[0].ndim + axis,)))
 
-    def add(a: Planes, b: Planes) -> Planes:
-        return tuple(x + y for x, y in zip(a, b, strict=True))
 
-    return tuple(lax.reduce(tuple(planes), zeros, add, (planes[0].ndim + axis,)))
+def _add(a: Planes, b: Planes) -> Planes:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
 @add_up.defjvp

@@ -15,7 +15,7 @@ into `(groups, M // groups)` and `jax.vmap` the penalty over the groups.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import chex
@@ -27,6 +27,7 @@ from convsim_jax._autocorrelation import half_lags
 from convsim_jax._correlation import accumulation_dtype, check_kernel
 from convsim_jax._norms import inverse_sqrt
 from convsim_jax._planes import sum_of
+from convsim_jax._sharding import in_auto_axes, replicated
 
 _matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -54,7 +55,7 @@ def soft_orthogonality(kernel: chex.Array) -> jax.Array:
     Source: Bansal et al. 2018, arXiv 1810.09102, section 3, without its factor lambda.
     """
     kernel = check_kernel(kernel)
-    return _squared_error(kernel).astype(kernel.dtype)
+    return _in_auto_axes(_squared_error, kernel).astype(kernel.dtype)
 
 
 def double_soft_orthogonality(kernel: chex.Array) -> jax.Array:
@@ -86,7 +87,8 @@ def double_soft_orthogonality(kernel: chex.Array) -> jax.Array:
     kernel = check_kernel(kernel)
     M = kernel.shape[-1]
     R = math.prod(kernel.shape[:-1])
-    return (2 * _squared_error(kernel) + (R - M)).astype(kernel.dtype)
+    square = _in_auto_axes(_squared_error, kernel)
+    return (2 * square + (R - M)).astype(kernel.dtype)
 
 
 def mutual_coherence(kernel: chex.Array) -> jax.Array:
@@ -116,9 +118,7 @@ def mutual_coherence(kernel: chex.Array) -> jax.Array:
     Source: Bansal et al. 2018, arXiv 1810.09102, section 3, without its factor lambda.
     """
     kernel = check_kernel(kernel)
-    error = _gram_error(kernel)
-    # Not the largest of jnp.abs: its derivative at 0, the minimum, is 1.
-    return jnp.maximum(jnp.max(error), -jnp.min(error)).astype(kernel.dtype)
+    return _in_auto_axes(_largest_error, kernel).astype(kernel.dtype)
 
 
 def spectral_restricted_isometry(
@@ -156,11 +156,11 @@ def spectral_restricted_isometry(
     kernel = check_kernel(kernel)
     if not isinstance(iterations, int) or iterations < 1:
         raise ValueError(f"iterations is {iterations!r}; expected a positive int")
-    W = _columns(kernel)
     key = jax.random.key(0) if key is None else key
     # In float32 for every dtype, which would draw other numbers otherwise.
-    start = jax.random.normal(key, W.shape[1:], jnp.float32).astype(W.dtype)
-    return _power_iteration(W, start, iterations).astype(kernel.dtype)
+    start = jax.random.normal(key, kernel.shape[-1:], jnp.float32)
+    norm = partial(_power_iteration, iterations=iterations)
+    return _in_auto_axes(norm, kernel, start).astype(kernel.dtype)
 
 
 def convolutional_orthogonality(
@@ -208,7 +208,14 @@ def convolutional_orthogonality(
     kernel = check_kernel(kernel)
     window = kernel.shape[:-2]
     strides = _check_stride(stride, window)
-    return _self_convolution_error(kernel, strides).astype(kernel.dtype)
+    of_kernel = partial(_self_convolution_error, strides=strides)
+    return _in_auto_axes(of_kernel, kernel).astype(kernel.dtype)
+
+
+def _in_auto_axes(
+    penalty: Callable, kernel: jax.Array, *arguments: jax.Array
+) -> jax.Array:
+    return in_auto_axes(penalty, kernel, replicated, *arguments)
 
 
 def _columns(kernel: jax.Array) -> jax.Array:
@@ -227,8 +234,17 @@ def _squared_error(kernel: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(_gram_error(kernel)))
 
 
+def _largest_error(kernel: jax.Array) -> jax.Array:
+    error = _gram_error(kernel)
+    # Not the largest of jnp.abs: its derivative at 0, the minimum, is 1.
+    return jnp.maximum(jnp.max(error), -jnp.min(error))
+
+
 @partial(jax.jit, static_argnames="iterations")
-def _power_iteration(W: jax.Array, start: jax.Array, iterations: int) -> jax.Array:
+def _power_iteration(kernel: jax.Array, start: jax.Array, iterations: int) -> jax.Array:
+    W = _columns(kernel)
+    start = start.astype(W.dtype)
+
     def product_by_error(v: jax.Array) -> jax.Array:
         return _matmul(W.T, _matmul(W, v)) - v
 

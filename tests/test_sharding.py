@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import convsim_jax as cs
+from convsim_jax import orthogonality
 from tests import oracle
 
 DEVICES = 8
@@ -176,3 +177,26 @@ def test_report_and_matrices(mesh):
         cs.similarity_report(params).layers, expected.layers, strict=True
     ):
         np.testing.assert_allclose(ours[2:], theirs[2:], rtol=1e-4)
+
+
+PENALTIES = [
+    orthogonality.soft_orthogonality,
+    orthogonality.double_soft_orthogonality,
+    orthogonality.mutual_coherence,
+    orthogonality.spectral_restricted_isometry,
+    orthogonality.convolutional_orthogonality,
+]
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=lambda p: p.__name__)
+@pytest.mark.parametrize("spec", [SHARDED, REPLICATED], ids=["sharded", "replicated"])
+def test_orthogonality_penalties(mesh, spec, penalty):
+    kernel = kernel_of((2, 2))
+    of_penalty = jax.jit(jax.value_and_grad(penalty))
+    placed = put(kernel, mesh, spec)
+    value, gradient = of_penalty(placed)
+    assert_shardings_are_kept(placed, gradient)
+    expected = on_one_device(of_penalty, kernel)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(penalty(placed), expected[0], rtol=1e-5)
