@@ -32,6 +32,7 @@ def run(
     *,
     prog: str,
     description: str = "",
+    defaults: Callable[[Sequence[str]], Config | None] = lambda argv: None,
 ) -> int:
     """Parses the command line into `config`, runs `main` on it.
 
@@ -43,6 +44,8 @@ def run(
         argv: arguments, default those of the process.
         prog: the command as a user types it, shown by `--help`.
         description: what `--help` says first. Tyro joins the lines of a paragraph.
+        defaults: from the arguments, the values that all others start from; None for
+            those of the dataclass.
 
     Returns:
         Exit code: 0; 2 after bad input, with one line `error: ...` on stderr; 130
@@ -54,7 +57,8 @@ def run(
     # Tyro would put two blank lines in front of a list or a command.
     description = re.sub(r"\n\n(?=\W)", "\n", description)
     try:
-        main(parse(config, argv, prog=prog, description=description))
+        given = {} if (default := defaults(argv)) is None else {"default": default}
+        main(parse(config, argv, prog=prog, description=description, **given))
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {message}", file=sys.stderr)

@@ -1,88 +1,140 @@
-"""What is measured of networks before and after training."""
+"""What is measured of networks before and after training, conv layer by conv layer."""
 
 from functools import partial
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import convsim_jax as cs
 from convsim_jax.flax import capture_feature_maps
-from experiments.classify.data import Images
-from experiments.classify.models import ACTIVATIONS, CNN
-from experiments.methods import PAPER, SCALE_FREE, Objective, Pairs
+from experiments.methods import PAPER, SCALE_FREE, Pairs
+from experiments.models import ACTIVATIONS
 
-EVALUATED_AT_ONCE = 512
+# Feature maps of that many images are held at once: (images, M, M) cosines are large.
+IMAGES_AT_ONCE = 16
 
 
-class Measurement(NamedTuple):
-    """Measured of one network; with a leading axis on every array, one network a seed.
+class Kernels(NamedTuple):
+    """Of each conv kernel of a network, `(layers,)`; the seeds, if any, come first.
 
     Attributes:
-        paper_loss: the paper's loss, summed over layers.
-        scale_free_loss: the scale-free cross-channel loss, summed over layers.
-        norm: norm of all conv kernels together.
-        before: feature-map similarity of each conv layer before the activation, shape
-            `(layers,)`.
+        norm: of the whole kernel.
+        paper_loss: Convolutional Similarity, matched channels.
+        scale_free_loss: scale-free, cross channels, in [0, 1].
+    """
+
+    norm: chex.Array
+    paper_loss: chex.Array
+    scale_free_loss: chex.Array
+
+    def total(self) -> "Kernels":
+        """Of the network: losses are summed over layers, squares for the norm."""
+        return Kernels(
+            (self.norm**2).sum(-1) ** 0.5,
+            self.paper_loss.sum(-1),
+            self.scale_free_loss.sum(-1),
+        )
+
+
+class Layers(NamedTuple):
+    """Conv layers of a network, one a seed; arrays are `(seeds, layers)`.
+
+    Attributes:
+        names: path of each kernel, such as `Conv_0/kernel`.
+        shapes: of each kernel.
+        norm: of each kernel.
+        paper_loss: Convolutional Similarity, matched channels.
+        scale_free_loss: scale-free, cross channels, in [0, 1].
+        before: feature-map similarity before the activation.
         after: the same after the activation.
     """
 
-    paper_loss: chex.Array
-    scale_free_loss: chex.Array
-    norm: chex.Array
-    before: chex.Array
-    after: chex.Array
+    names: list[str]
+    shapes: list[list[int]]
+    norm: np.ndarray
+    paper_loss: np.ndarray
+    scale_free_loss: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
 
 
-@partial(jax.jit, static_argnames=("model", "pairs"))
-def measure(
-    model: CNN, variables: dict[str, Any], images: jax.Array, pairs: Pairs
-) -> Measurement:
-    """Measures the networks of all seeds, in evaluation mode on the same images."""
+def measure_kernels(params: chex.ArrayTree, pairs: Pairs) -> Kernels:
+    """Measures the kernels of one network."""
 
-    def one(variables: dict[str, Any]) -> Measurement:
-        params = variables["params"]
+    def of_layer(kernel: jax.Array) -> tuple[jax.Array, ...]:
+        loss = partial(cs.convolutional_similarity, kernel, pairs=pairs)
+        return (
+            jnp.linalg.vector_norm(kernel),
+            loss(**PAPER._asdict()),
+            loss(**SCALE_FREE._asdict()),
+        )
 
-        def loss(objective: Objective) -> jax.Array:
-            return cs.total_similarity(params, pairs=pairs, **objective._asdict())
+    layers = [of_layer(kernel) for kernel in cs.conv_kernels(params).values()]
+    return Kernels(*map(jnp.stack, zip(*layers, strict=True)))
 
+
+def measure_maps(
+    model: nn.Module, variables: dict[str, Any], images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Feature-map similarity before and after the activation, each `(layers,)`.
+
+    Args:
+        model: with an attribute `activation`, a name in `ACTIVATIONS`.
+        variables: of one network, which is run in evaluation mode.
+        images: a multiple of `IMAGES_AT_ONCE`, or fewer.
+    """
+    layers = [path.rpartition("/")[0] for path in cs.conv_kernels(variables["params"])]
+
+    def of(images: jax.Array) -> jax.Array:
         maps = capture_feature_maps(
             model,
             images,
             variables=variables,
             activation=ACTIVATIONS[model.activation],
         )
-        before, after = (
-            jnp.stack([cs.feature_map_similarity(layer[side]) for layer in maps.values()])
+        sides = [
+            jnp.stack([cs.feature_map_similarity(maps[layer][side]) for layer in layers])
             for side in (0, 1)
-        )
-        kernels = cs.conv_kernels(params).values()
-        norm = jnp.sqrt(sum(jnp.sum(kernel**2) for kernel in kernels))
-        return Measurement(loss(PAPER), loss(SCALE_FREE), norm, before, after)
+        ]
+        return jnp.stack(sides).astype(jnp.float32)
 
-    return jax.vmap(one)(variables)
-
-
-def batches_of(images: Images, size: int = EVALUATED_AT_ONCE) -> Images:
-    """All images in batches of one size, the last filled up with images labelled -1."""
-    count = len(images.labels)
-    size = min(size, count)
-    missing = -count % size
-    padded = Images(
-        np.pad(images.images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-        np.pad(images.labels, (0, missing), constant_values=-1),
-    )
-    return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, size, *x.shape[1:])), padded)
+    size = min(len(images), IMAGES_AT_ONCE)
+    batches = images.reshape(-1, size, *images.shape[1:])
+    before, after = jax.lax.map(of, batches).mean(0)
+    return before, after
 
 
-def accuracy(model: CNN, variables: dict[str, Any], batches: Images) -> jax.Array:
-    """Percentage classified correctly in evaluation mode; labels of -1 do not count."""
+def order_of_use(
+    model: nn.Module, variables: dict[str, Any], images: jax.Array
+) -> list[str]:
+    """Paths of the conv kernels of one network, in the order in which it applies them."""
+    layers: dict[str, Any] = {}
 
-    def correct(batch: Images) -> jax.Array:
-        logits = jnp.asarray(model.apply(variables, batch.images))
-        return (logits.argmax(axis=-1) == batch.labels).sum(dtype=jnp.float32)
+    def run(variables: dict[str, Any], images: jax.Array) -> None:
+        layers.update(capture_feature_maps(model, images, variables=variables))
 
-    total = (batches.labels >= 0).sum(dtype=jnp.float32)
-    return 100 * jax.lax.map(correct, batches).sum() / total
+    jax.eval_shape(run, variables, images)
+    return [f"{layer}/kernel" for layer in layers]
+
+
+def layers_of(
+    order: list[str], params: chex.ArrayTree, kernels: Kernels, before: Any, after: Any
+) -> Layers:
+    """What was measured, with the names and shapes of the layers.
+
+    Args:
+        order: paths of the conv kernels, in the order of the result.
+        params: of one network.
+        kernels: from `measure_kernels`, of all seeds.
+        before: from `measure_maps`, likewise.
+        after: likewise.
+    """
+    found = cs.conv_kernels(params)
+    paths = list(found)
+    columns = [paths.index(path) for path in order]
+    arrays = (np.asarray(x, np.float64)[:, columns] for x in (*kernels, before, after))
+    return Layers(order, [list(found[path].shape) for path in order], *arrays)

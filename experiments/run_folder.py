@@ -25,7 +25,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         ValueError: `path` holds something already.
         OSError: it cannot be written.
     """
-    with _writing(path):
+    with writing(path):
         if path.exists() and any(path.iterdir()):
             raise ValueError(
                 f"--output is {path}, which holds other files; expected a new folder"
@@ -51,7 +51,7 @@ def claim(path: Path, options: Mapping[str, Any], about: Mapping[str, Any]) -> N
         OSError: it cannot be written.
     """
     config = path / "config.json"
-    with _writing(path):
+    with writing(path):
         if config.exists():
             _check_same(options, read_json(config), config)
         elif path.is_dir() and any(path.iterdir()):
@@ -79,7 +79,7 @@ def replacing(path: Path, mode: str) -> Iterator[IO]:
 def write_json(path: Path, value: Any) -> None:
     """Writes named tuples as objects, and null for a number that is not finite."""
     with replacing(path, "w") as file:
-        json.dump(_plain(value), file, indent=1, allow_nan=False)
+        json.dump(plain(value), file, indent=1, allow_nan=False)
         file.write("\n")
 
 
@@ -101,12 +101,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> No
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
-            cells = (_plain(value) for value in row)
+            cells = (plain(value) for value in row)
             writer.writerow("" if cell is None else cell for cell in cells)
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Says of which folder it is that it cannot be written."""
     try:
         yield
@@ -117,16 +117,16 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` as JSON has it, with None for a number that is not finite."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,12 +3,12 @@
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from experiments.run_folder import read_json
-from experiments.train.record import Epoch, Outcome
+from experiments.train.record import Epoch, Outcome, instance_of, revived
 
 Read = TypeVar("Read")
 
@@ -51,12 +51,13 @@ def read_run(folder: Path) -> Run:
     config = folder / "config.json"
     if not config.exists():
         raise ValueError(f"{folder} holds no config.json; expected a run folder")
+    outcome = read_outcome(folder)
     return Run(
         folder,
         _read(config, read_json, _config),
         read_history(folder),
-        read_outcome(folder),
-        read_kernels(folder),
+        outcome,
+        {} if outcome is None else read_kernels(folder),
     )
 
 
@@ -114,7 +115,7 @@ def _config(content: Any) -> dict[str, Any]:
 
 
 def _history(content: Any) -> list[Epoch]:
-    history = [_named_tuple(Epoch, fields) for fields in _of(list, content)]
+    history = [revived(Epoch, fields) for fields in instance_of(list, content)]
     shapes = {shape for epoch in history for shape in _shapes(epoch)}
     if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
         raise ValueError("its epochs are not of the same seeds")
@@ -122,7 +123,7 @@ def _history(content: Any) -> list[Epoch]:
 
 
 def _outcome(content: Any) -> Outcome:
-    outcome = _named_tuple(Outcome, content)
+    outcome = revived(Outcome, content)
     shapes = _shapes(outcome)
     for layers in (outcome.start, outcome.end):
         shapes |= {
@@ -136,28 +137,3 @@ def _outcome(content: Any) -> Outcome:
 
 def _shapes(of: tuple) -> set[tuple[int, ...]]:
     return {array.shape for array in of if isinstance(array, np.ndarray)}
-
-
-def _named_tuple(kind: type, content: Any) -> Any:
-    fields = _of(dict, content)
-    kinds = get_type_hints(kind)
-    if fields.keys() != kinds.keys():
-        odd = ", ".join(sorted(fields.keys() ^ kinds.keys()))
-        raise ValueError(f"its fields are not those of {kind.__name__}: {odd}")
-    return kind(**{name: _value(kinds[name], fields[name]) for name in fields})
-
-
-def _value(kind: Any, content: Any) -> Any:
-    if hasattr(kind, "_fields"):
-        return _named_tuple(kind, content)
-    if kind is np.ndarray:
-        return np.array(content, np.float64)  # null is NaN
-    if kind is float:
-        return float(np.array(content, np.float64))
-    return _of(get_origin(kind) or kind, content)
-
-
-def _of(kind: type, content: Any) -> Any:
-    if not isinstance(content, kind):
-        raise ValueError(f"expected {kind.__name__}, found {type(content).__name__}")
-    return content

@@ -4,9 +4,11 @@ In the run folder, `history.json` is the list of `Epoch`s, `results.json` the `O
 Arrays are numpy float64; a number that is not finite is null in JSON.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_origin, get_type_hints
 
 import numpy as np
+
+from experiments.measurement import Layers
 
 
 class Epoch(NamedTuple):
@@ -37,28 +39,6 @@ class Epoch(NamedTuple):
     norm: np.ndarray
 
 
-class Layers(NamedTuple):
-    """Conv layers, by path; arrays are `(seeds, layers)`.
-
-    Attributes:
-        names: path of each kernel, such as `Conv_0/kernel`.
-        shapes: of each kernel.
-        norm: of each kernel.
-        paper_loss: Convolutional Similarity, matched channels.
-        scale_free_loss: scale-free, cross channels, in [0, 1].
-        before: feature-map similarity before the activation, on test images.
-        after: the same after the activation.
-    """
-
-    names: list[str]
-    shapes: list[list[int]]
-    norm: np.ndarray
-    paper_loss: np.ndarray
-    scale_free_loss: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-
-
 class Outcome(NamedTuple):
     """What a run came to.
 
@@ -84,3 +64,34 @@ class Outcome(NamedTuple):
     seconds: float
     start: Layers
     end: Layers
+
+
+def revived(kind: type, content: Any) -> Any:
+    """A named tuple, of what JSON has of it.
+
+    Raises:
+        ValueError: it has other fields, or values of another kind.
+    """
+    fields = instance_of(dict, content)
+    kinds = get_type_hints(kind)
+    if fields.keys() != kinds.keys():
+        odd = ", ".join(sorted(fields.keys() ^ kinds.keys()))
+        raise ValueError(f"its fields are not those of {kind.__name__}: {odd}")
+    return kind(**{name: _value(kinds[name], fields[name]) for name in fields})
+
+
+def _value(kind: Any, content: Any) -> Any:
+    if hasattr(kind, "_fields"):
+        return revived(kind, content)
+    if kind is np.ndarray:
+        return np.array(content, np.float64)  # null is NaN
+    if kind is float:
+        return float(np.array(content, np.float64))
+    return instance_of(get_origin(kind) or kind, content)
+
+
+def instance_of(kind: type, content: Any) -> Any:
+    """`content`, of that type; raises a ValueError otherwise."""
+    if not isinstance(content, kind):
+        raise ValueError(f"expected {kind.__name__}, found {type(content).__name__}")
+    return content

@@ -1,0 +1,224 @@
+"""Trains a network, or one a seed, as a configuration says.
+
+Without options it trains the small CNN on scikit-learn's handwritten digits, which need
+no download. --config takes the options of a file in experiments/configs, or of an earlier
+run; any of them can be changed. It prints a table, and keeps in a run folder what the run
+came to, its curves, TensorBoard scalars and a page for a browser, report.html. A run that
+was stopped, at whatever moment, goes on from its last checkpoint if the same command is
+given again with --output.
+"""
+
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.progress
+from rich.console import Console
+
+import convsim_jax as cs
+from experiments import command_line, run_folder
+from experiments.configs import configuration, given, names
+from experiments.data.load import load
+from experiments.data.selection import select
+from experiments.data.source import open_source
+from experiments.interval import interval
+from experiments.methods import METHODS
+from experiments.models import build
+from experiments.report import write_report
+from experiments.report.reading import read_outcome
+from experiments.table import aligned
+from experiments.train import devices
+from experiments.train.config import Config
+from experiments.train.engine import Engine
+from experiments.train.feeds import Feed, Resident, Streamed
+from experiments.train.optimizer import learning_rates, optimizer
+from experiments.train.progress import display
+from experiments.train.record import Outcome
+from experiments.train.run import Run
+
+COMMAND = "python -m experiments.train"
+DESCRIPTION = (
+    (__doc__ or "")
+    + f"\nConfigurations: {', '.join(names())}.\n\nMethods:\n"
+    + "\n".join(f"* {name}: {method.summary}" for name, method in METHODS.items())
+)
+
+
+def main(config: Config) -> None:
+    """Trains what is not trained yet, prints the table, writes the run folder."""
+    config.check()
+    if config.distributed:
+        devices.join()
+    console = Console(stderr=True, quiet=jax.process_index() > 0)
+    feed = open_feed(config, console)
+    engine = make_engine(config, feed)
+    folder = open_folder(config)
+    outcome = read_outcome(folder)
+    if outcome is None:
+        with display(console, config.epochs, feed.steps) as shown:
+            outcome = Run(config, engine, feed, folder, shown)()
+    if jax.process_index() == 0:
+        report = write_report(folder)
+        print(f"{headline(config, feed)}\n\n{table(outcome)}\n")
+        print(f"{outcome.seconds:.0f} s of training; report: {report}")
+
+
+def open_feed(config: Config, console: Console) -> Feed:
+    """The images."""
+    source = open_source(
+        config.dataset, data_dir=config.data_dir, download=config.download
+    )
+    selection = select(source, train_size=config.train_size, validation=config.validation)
+    if config.image_size is None and None in source.shape:
+        raise ValueError(
+            f"--dataset {config.dataset} has images of several sizes; expected a size to "
+            "cut them to, --image-size"
+        )
+    count = len(selection.train)
+    if not config.batch_size <= count:
+        raise ValueError(
+            f"--batch-size is {config.batch_size}; expected at most {count}, the number "
+            "of training images"
+        )
+    if config.batch_size % jax.device_count():
+        raise ValueError(
+            f"--batch-size is {config.batch_size}; expected a multiple of "
+            f"{jax.device_count()}, the number of devices"
+        )
+    if config.image_size is not None:
+        return Streamed(
+            source,
+            selection,
+            config.batch_size,
+            config.image_size,
+            config.workers,
+            config.augment,
+        )
+
+    def track(starts: Iterable[int], what: str) -> Iterable[int]:
+        return rich.progress.track(list(starts), description=what, console=console)
+
+    dataset = load(
+        source,
+        train_size=config.train_size,
+        validation=config.validation,
+        cache_dir=config.cache_dir,
+        track=track,
+    )
+    return Resident(dataset, config.batch_size)
+
+
+def make_engine(config: Config, feed: Feed) -> Engine:
+    """The programs, with options that fit the images."""
+    model = build(
+        config.model,
+        classes=feed.classes,
+        width=config.width,
+        activation=config.activation,
+        dtype=jnp.dtype(config.dtype),
+    )
+    height, width, _ = feed.shape
+    if min(height, width) < model.smallest_image:
+        raise ValueError(
+            f"--dataset {config.dataset} has images of {height}x{width}; expected at "
+            f"least {model.smallest_image}x{model.smallest_image} for {config.model}"
+        )
+    rates = learning_rates(
+        config.schedule,
+        config.learning_rate,
+        config.milestones,
+        config.epochs,
+        feed.steps,
+    )
+    method = METHODS[config.method]
+    return Engine(
+        model=model,
+        optimizer=lambda strength: optimizer(
+            rates,
+            config.momentum,
+            config.weight_decay,
+            method.regularizer,
+            strength,
+            config.pairs,
+        ),
+        seeds=config.seeds,
+        mean=feed.mean,
+        deviation=feed.deviation,
+        label_smoothing=config.label_smoothing,
+        augment=config.augment,
+    )
+
+
+def open_folder(config: Config) -> Path:
+    """The run folder: a new one, or one to go on with."""
+    started = time.strftime("%Y%m%d-%H%M%S")
+    name = Path(config.config).name
+    default = re.sub(r"[^\w.-]", "-", f"{name}-{config.method}-{started}")
+    folder = config.output or Path("runs", default)
+    about = {
+        "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": {
+            "convsim_jax": cs.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("jax", "flax", "optax")},
+        },
+    }
+    if jax.process_index() == 0:
+        run_folder.claim(folder, run_folder.plain(config.options()), about)
+    return folder
+
+
+def headline(config: Config, feed: Feed) -> str:
+    """What the table is of."""
+    sizes = feed.sizes
+    return (
+        f"{config.dataset}: {sizes['train']} training, {sizes['validation']} validation "
+        f"and {sizes['test']} test images of {'x'.join(map(str, feed.shape))}; "
+        f"{config.model}, {config.activation}; {config.method}; {config.epochs} epochs"
+    )
+
+
+def table(outcome: Outcome) -> str:
+    """A row a seed, and the mean with its 95 % interval."""
+    header = ["seed", "test accuracy %", "epoch", "similarity", "norm"]
+    rows = []
+    for seed, accuracy in enumerate(outcome.accuracy):
+        gone = int(outcome.diverged_at[seed])
+        start, end = (
+            (layers.before[seed].mean(), np.sqrt((layers.norm[seed] ** 2).sum()))
+            for layers in (outcome.start, outcome.end)
+        )
+        rows.append(
+            [
+                str(seed),
+                f"diverged in epoch {gone}" if gone else f"{accuracy:.2f}",
+                f"{outcome.chosen_epoch[seed]:.0f}",
+                f"{start[0]:.3f} → {end[0]:.3f}",
+                f"{start[1]:.3g} → {end[1]:.3g}",
+            ]
+        )
+    finished = outcome.accuracy[outcome.diverged_at == 0]
+    if len(finished) > 1:
+        mean, reach = interval(finished)
+        rows.append(["mean", f"{mean:.2f} ± {reach:.2f}", "", "", ""])
+    return aligned(header, rows)
+
+
+if __name__ == "__main__":
+    code = command_line.run(
+        main,
+        Config,
+        prog=COMMAND,
+        description=DESCRIPTION,
+        defaults=lambda argv: configuration(given(argv)),
+    )
+    command_line.leave(code)

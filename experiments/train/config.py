@@ -1,0 +1,156 @@
+"""The options of a training run, and which values they may have."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from experiments.command_line import flag, unset
+from experiments.methods import METHODS, Pairs
+from experiments.models import MODELS
+
+# What no result depends on: where data and results are, and how they are handled.
+PLACES = (
+    "config",
+    "data_dir",
+    "cache_dir",
+    "download",
+    "workers",
+    "checkpoint_minutes",
+    "distributed",
+    "output",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, how, and where the results go.
+
+    Attributes:
+        config: A configuration of experiments/configs, or the folder of an earlier run,
+            whose options are the defaults of all others.
+        dataset: digits, a TFDS image classification dataset such as cifar10, or a folder
+            of images with one folder a class in train and test.
+        train_size: Number of training images, drawn at random once for all seeds.
+        validation: Fraction of the training images that is held out, and scored after
+            each epoch. The network of the best epoch is scored on the test images.
+        image_size: Stream the images from disk, cut to this size, instead of keeping all
+            of them on the device: for sets that are large or of images of many sizes.
+        augment: Crop and flip the training images at random.
+        model: The network.
+        width: Multiplies the numbers of channels.
+        activation: Activation after each conv.
+        dtype: What to compute in. Weights are float32.
+        method: What is done to the conv kernels.
+        strength: Factor of the loss that is added in training.
+        steps: Steps of minimising a loss before training, of Adam at 2e-3.
+        preserve_norm: Keep the norm of each output channel's kernel in these steps.
+        pairs: Pairs of kernels that the losses are summed over.
+        seeds: Number of networks that are trained at once: seeds 0, 1 and so on. A seed
+            fixes the random weights and, unless the images are streamed, their order.
+        epochs: Number of epochs.
+        batch_size: Images a step, over all devices. Those left over at the end of an
+            epoch's order sit it out.
+        learning_rate: Learning rate of SGD at the start.
+        schedule: constant; step: divided by 10 at each of the milestones; cosine: falls
+            to 0 at the end.
+        milestones: Epochs at which the schedule "step" divides the learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: Factor of the weights that is added to their gradient; norms and
+            biases are left out.
+        label_smoothing: Probability that is spread over all classes.
+        data_dir: Folder of prepared TFDS datasets.
+        cache_dir: Folder of decoded images.
+        download: Let TFDS download and prepare the dataset if it is not there, for which
+            it needs TensorFlow.
+        workers: Processes that decode streamed images; 0: none but this one.
+        checkpoint_minutes: Minutes between checkpoints.
+        distributed: Join the other processes of a run on several hosts, all started with
+            the same command. TPU pods and Slurm say where they are; elsewhere the
+            variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do.
+        output: Run folder. One that holds part of a run with the same options goes on
+            from there. Several hosts must share it.
+    """
+
+    config: str = "digits"
+    dataset: str = "digits"
+    train_size: Annotated[int | None, unset("INT", "all")] = None
+    validation: float = 0.1
+    image_size: Annotated[int | None, unset("INT", "as they are, on the device")] = None
+    augment: bool = False
+    model: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(MODELS) + "}")] = "cnn"
+    width: float = 1.0
+    activation: Literal["relu", "elu"] = "relu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    method: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(METHODS) + "}")] = "none"
+    strength: Annotated[float | None, unset("FLOAT", "the method's own")] = None
+    steps: int = 100
+    preserve_norm: bool = False
+    pairs: Pairs = "all"
+    seeds: int = 1
+    epochs: int = 15
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    schedule: Literal["constant", "step", "cosine"] = "cosine"
+    milestones: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT ...")] = (100, 150)
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    data_dir: Annotated[
+        Path | None, unset("PATH", "TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    ] = None
+    cache_dir: Annotated[
+        Path | None, unset("PATH", "CONVSIM_JAX_CACHE, else ~/.cache/convsim_jax")
+    ] = None
+    download: bool = False
+    workers: int = 2
+    checkpoint_minutes: float = 5.0
+    distributed: bool = False
+    output: Annotated[Path | None, unset("PATH", "runs/<config>-<method>-<time>")] = None
+
+    def check(self) -> None:
+        """Raises a ValueError that names the first option out of range."""
+        if self.method not in METHODS:
+            raise ValueError(
+                f"--method is {self.method!r}; expected {', '.join(METHODS)}"
+            )
+        least = {
+            "steps": 0,
+            "seeds": 1,
+            "epochs": 1,
+            "batch_size": 1,
+            "image_size": 8,
+            "workers": 0,
+            "checkpoint_minutes": 0,
+            "strength": 0,
+            "weight_decay": 0,
+        }
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and not bound <= value < math.inf:
+                raise ValueError(f"{flag(name)} is {value}; expected {bound} or more")
+        for name in ("learning_rate", "width"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{flag(name)} is {getattr(self, name)}; expected more than 0"
+                )
+        for name in ("momentum", "label_smoothing", "validation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{flag(name)} is {getattr(self, name)}; expected 0 to less than 1"
+                )
+        if list(self.milestones) != sorted(set(self.milestones) - {0}):
+            given = " ".join(map(str, self.milestones))
+            raise ValueError(
+                f"--milestones is {given!r}; expected epochs in rising order"
+            )
+
+    def options(self) -> dict[str, Any]:
+        """All that the results depend on."""
+        options = dataclasses.asdict(self)
+        for name in PLACES:
+            del options[name]
+        return options

@@ -1,0 +1,90 @@
+"""Where arrays are: on every device, or the rows of a batch divided among them."""
+
+from functools import cache
+
+import chex
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from experiments.data.images import Images
+
+
+@cache
+def mesh() -> Mesh:
+    """All devices of all processes along one axis, that of a batch's images."""
+    return jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
+
+
+def everywhere() -> NamedSharding:
+    """Of an array that every device has whole."""
+    return NamedSharding(mesh(), PartitionSpec())
+
+
+def by_row() -> NamedSharding:
+    """Of an array whose rows the devices divide among themselves."""
+    return NamedSharding(mesh(), PartitionSpec("batch"))
+
+
+def replicated(tree: chex.ArrayTree) -> chex.ArrayTree:
+    """Arrays of the host, the same on every process, copied to every device."""
+
+    def copy(array: np.ndarray) -> jax.Array:
+        array = np.asarray(array)
+        return jax.make_array_from_callback(
+            array.shape, everywhere(), lambda index: array[index]
+        )
+
+    return jax.tree.map(copy, tree)
+
+
+def divided(local: Images) -> Images:
+    """A batch, of which every process gives its own rows, on the devices."""
+    return jax.tree.map(
+        lambda rows: jax.make_array_from_process_local_data(by_row(), np.asarray(rows)),
+        local,
+    )
+
+
+def rows_of_this_process(count: int) -> slice:
+    """This process's part of a batch of `count` images."""
+    size = count // jax.process_count()
+    return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
+
+
+def agreed(number: int) -> int:
+    """What the first process says, on all of them."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def join() -> None:
+    """Joins the other processes of a run; to be called before JAX finds its devices.
+
+    Raises:
+        ValueError: there are none, or they cannot be reached.
+    """
+    import os
+
+    numbers = {}
+    for argument, name in {
+        "num_processes": "JAX_NUM_PROCESSES",
+        "process_id": "JAX_PROCESS_ID",
+    }.items():
+        if name in os.environ:
+            try:
+                numbers[argument] = int(os.environ[name])
+            except ValueError:
+                raise ValueError(
+                    f"{name} is {os.environ[name]!r}; expected a whole number"
+                ) from None
+    try:
+        jax.distributed.initialize(**numbers)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            "--distributed: no other processes were found; on a TPU pod or in Slurm they "
+            "are found by themselves, elsewhere set JAX_COORDINATOR_ADDRESS, "
+            f"JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error})"
+        ) from error

@@ -1,0 +1,72 @@
+"""What a run shows while it goes on: one line that is always up to date."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments.train.record import Epoch
+
+
+class Display:
+    """Epoch, loss, accuracy, similarity, images a second and the time that is left."""
+
+    def __init__(self, progress: Progress, epochs: int, steps: int):
+        self._progress, self._epochs, self._steps = progress, epochs, steps
+        self._task = progress.add_task("compiling", total=epochs * steps, figures="")
+        self._closed = ""
+
+    def reach(self, epoch: int, step: int, loss: float, rate: float) -> None:
+        """Shows that `step` steps of an epoch are done.
+
+        Args:
+            epoch: counted from 1.
+            step: number of steps done.
+            loss: mean of them.
+            rate: images a second.
+        """
+        done = (epoch - 1) * self._steps + step
+        figures = f"loss {loss:.3f}{self._closed}  {rate:,.0f} images/s"
+        description = f"epoch {min(epoch, self._epochs)}/{self._epochs}"
+        self._progress.update(
+            self._task, completed=done, description=description, figures=figures
+        )
+
+    def close(self, epoch: Epoch) -> None:
+        """Keeps in sight what an epoch came to."""
+        accuracy, similarity = mean(epoch.accuracy), mean(epoch.scale_free_loss)
+        held_out = "" if np.isnan(accuracy) else f"  accuracy {accuracy:.1f} %"
+        self._closed = f"{held_out}  similarity {similarity:.3f}"
+
+    def say(self, text: str) -> None:
+        """Says what is going on besides training."""
+        self._progress.update(self._task, description=text)
+
+    def warn(self, text: str) -> None:
+        """Prints a warning, above the line."""
+        self._progress.console.print(f"warning: {text}", style="yellow", highlight=False)
+
+
+@contextmanager
+def display(console: Console, epochs: int, steps: int) -> Iterator[Display]:
+    """The line, of a run of that many epochs of that many steps."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Display(progress, epochs, steps)
+
+
+def mean(values: np.ndarray) -> float:
+    """Mean over the seeds that have not diverged; NaN for none.
+
+    >>> mean(np.array([1.0, np.nan, 3.0]))
+    2.0
+    """
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else np.nan

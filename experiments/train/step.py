@@ -1,0 +1,104 @@
+"""A step of one network's training, and its scoring: pure functions of arrays."""
+
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+Variables = dict[str, chex.ArrayTree]
+
+
+class Network(NamedTuple):
+    """A network in training; with a leading axis on every array, one network a seed.
+
+    Attributes:
+        variables: parameters, and the running averages of batch normalisation if any.
+        optimizer: state of the optimizer.
+        loss: of this epoch's steps so far, summed.
+        right: number of this epoch's images so far that were classified correctly.
+    """
+
+    variables: Variables
+    optimizer: optax.OptState
+    loss: jax.Array
+    right: jax.Array
+
+
+class Batch(NamedTuple):
+    """Normalised images `(n, height, width, channels)`, float32, and labels `(n,)`."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    label_smoothing: float,
+    network: Network,
+    batch: Batch,
+) -> Network:
+    """The network after a step down the mean loss of a batch."""
+    params = network.variables["params"]
+    averages = {k: v for k, v in network.variables.items() if k != "params"}
+
+    def loss_of(params: chex.ArrayTree) -> tuple[jax.Array, Any]:
+        logits, updated = model.apply(
+            {"params": params, **averages},
+            batch.images,
+            train=True,
+            mutable=list(averages),
+        )
+        targets = jax.nn.one_hot(batch.labels, logits.shape[-1], dtype=logits.dtype)
+        if label_smoothing:
+            targets = optax.smooth_labels(targets, label_smoothing)
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        return loss, (dict(updated), right(logits, batch.labels))
+
+    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+    (loss, (averages, correct)), gradient = gradient_of(params)
+    updates, state = optimizer.update(gradient, network.optimizer, params)
+    return Network(
+        variables={"params": optax.apply_updates(params, updates), **averages},
+        optimizer=state,
+        loss=network.loss + loss,
+        right=network.right + correct,
+    )
+
+
+def count_right(model: nn.Module, variables: Variables, batch: Batch) -> jax.Array:
+    """Number of images classified correctly in evaluation mode; labels of -1 are none."""
+    return right(jnp.asarray(model.apply(variables, batch.images)), batch.labels)
+
+
+def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many of the largest logits are those of the labels.
+
+    >>> print(right(jnp.array([[0.0, 1.0], [1.0, 0.0]]), jnp.array([1, 1])))
+    1
+    """
+    return (logits.argmax(axis=-1) == labels).sum(dtype=jnp.int32)
+
+
+def with_averages_of(
+    model: nn.Module, variables: Variables, images: jax.Array
+) -> Variables:
+    """A network with running averages that are right for `images`.
+
+    As Flax makes them, they are 0 and 1 whatever the weights, and what a network does
+    before training could not be compared with what it does after.
+
+    Args:
+        model: with the attribute `momentum` of its running averages.
+        variables: parameters and running averages, if any.
+        images: normalised.
+    """
+    collections = [name for name in variables if name != "params"]
+    if not collections:
+        return variables
+    follow = model.clone(momentum=0.0)
+    _, averages = follow.apply(variables, images, train=True, mutable=collections)
+    return {**variables, **averages}
