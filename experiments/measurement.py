@@ -85,7 +85,7 @@ def measure_maps(
     Args:
         model: with an attribute `activation`, a name in `ACTIVATIONS`.
         variables: of one network, which is run in evaluation mode.
-        images: a multiple of `IMAGES_AT_ONCE`, or fewer.
+        images: those left over after a multiple of `IMAGES_AT_ONCE` are left out.
     """
     layers = [path.rpartition("/")[0] for path in cs.conv_kernels(variables["params"])]
 
@@ -103,7 +103,8 @@ def measure_maps(
         return jnp.stack(sides).astype(jnp.float32)
 
     size = min(len(images), IMAGES_AT_ONCE)
-    batches = images.reshape(-1, size, *images.shape[1:])
+    whole = images[: len(images) // size * size]
+    batches = whole.reshape(-1, size, *images.shape[1:])
     before, after = jax.lax.map(of, batches).mean(0)
     return before, after
 

@@ -14,19 +14,17 @@ The methods, which start from the same random weights and see the same images in
 order:
 """
 
-import json
 import platform
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import rich.progress
 from rich.console import Console
@@ -40,15 +38,16 @@ from rich.progress import (
 
 import convsim_jax as cs
 from experiments import command_line
-from experiments.classify import data, plots
+from experiments.classify import plots
 from experiments.classify.config import Config
 from experiments.classify.results import Result, RunFolder
 from experiments.classify.summary import curve_rows, seed_rows, table
 from experiments.classify.training import Trainer
-from experiments.measurement import Measurement, measure
+from experiments.data.load import load
+from experiments.data.source import open_source
 from experiments.methods import METHODS
-from experiments.models import MODELS
-from experiments.run_folder import replacing, write_csv
+from experiments.run_folder import plain, replacing, write_csv
+from experiments.train.feeds import Feed, Resident, fitting_model
 
 COMMAND = "python -m experiments.classify"
 LEGEND = (
@@ -67,17 +66,7 @@ def main(config: Config) -> None:
     config.check()
     clock = time.perf_counter()
     console = Console(stderr=True)
-    dataset = data.load(
-        config.dataset,
-        train_size=config.train_size,
-        validation=config.validation,
-        data_dir=config.data_dir,
-        download=config.download,
-        track=lambda starts, what: rich.progress.track(
-            list(starts), description=what, console=console
-        ),
-    )
-    trainer = make_trainer(config, dataset)
+    trainer = make_trainer(config, open_feed(config, console))
     folder = open_folder(config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
@@ -101,38 +90,49 @@ def main(config: Config) -> None:
                 ) from None
         progress.update(task, description="plots")
         results = {name: folder.results[name] for name in config.methods}
-        text = f"{headline(config, dataset)}\n{LEGEND}\n\n{table(results)}\n"
+        text = f"{headline(config, trainer.feed)}\n{LEGEND}\n\n{table(results)}\n"
         with replacing(folder.path / "table.txt", "w") as file:
             file.write(text)
         write_csv(folder.path / "results.csv", *seed_rows(results))
         write_csv(folder.path / "curves.csv", *curve_rows(results))
-        plots.draw(folder, results, headline(config, dataset))
+        plots.draw(folder, results, headline(config, trainer.feed))
         progress.update(task, description="done")
     print(text)
     print(f"{time.perf_counter() - clock:.0f} s; results and plots: {folder.path}")
 
 
-def make_trainer(config: Config, dataset: data.Dataset) -> Trainer:
-    """The trainer, with options that fit the images."""
-    count, height, width, _ = dataset.train.images.shape
-    if config.batch_size > count:
-        raise ValueError(
-            f"--batch-size is {config.batch_size}; expected at most {count}, the number "
-            "of training images"
-        )
-    model = MODELS[config.model](
-        classes=dataset.classes, width=config.width / 32, activation=config.activation
+def open_feed(config: Config, console: Console) -> Feed:
+    """The images, all of them on the device."""
+
+    def track(starts: Iterable[int], what: str) -> Iterable[int]:
+        return rich.progress.track(list(starts), description=what, console=console)
+
+    source = open_source(
+        config.dataset, data_dir=config.data_dir, download=config.download
     )
-    if min(height, width) < model.smallest_image:
-        raise ValueError(
-            f"--dataset {config.dataset} has images of {height}x{width}; expected at "
-            f"least {model.smallest_image}x{model.smallest_image} for {config.model}"
-        )
+    dataset = load(
+        source,
+        train_size=config.train_size,
+        validation=config.validation,
+        cache_dir=config.cache_dir,
+        track=track,
+    )
+    return Resident(dataset, config.batch_size)
+
+
+def make_trainer(config: Config, feed: Feed) -> Trainer:
+    """The trainer, with options that fit the images."""
     options = (field.name for field in fields(Trainer) if hasattr(config, field.name))
     return Trainer(
-        model=model,
-        train=dataset.train,
-        test=dataset.test,
+        model=fitting_model(
+            config.model,
+            config.dataset,
+            feed,
+            width=config.width,
+            activation=config.activation,
+        ),
+        feed=feed,
+        scored="validation" if config.validation else "test",
         **{name: getattr(config, name) for name in options if name != "model"},
     )
 
@@ -141,8 +141,13 @@ def open_folder(config: Config) -> RunFolder:
     """The run folder: a new one, or one to go on with."""
     started = time.strftime("%Y%m%d-%H%M%S")
     default = re.sub(r"[^\w.-]", "-", f"{config.dataset}-{config.model}-{started}")
-    options = json.loads(json.dumps(asdict(config), default=str))  # as it is read again
-    for name in ("output", "data_dir", "download"):  # no result depends on them
+    options = plain(asdict(config))
+    for name in (
+        "output",
+        "data_dir",
+        "cache_dir",
+        "download",
+    ):  # no result depends on them
         del options[name]
     about = {
         "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
@@ -169,12 +174,13 @@ def train(
     if method.regularizer is not None and config.strength is not None:
         strength = config.strength
     training = trainer.run(method, strength, on_epoch)
-    images = jnp.asarray(trainer.test.images[:MEASURED_IMAGES])
-    measurements, kernels = {}, {}
+    scored = next(trainer.feed.score(trainer.scored))
+    images = np.asarray(scored.images)[np.asarray(scored.labels) >= 0][:MEASURED_IMAGES]
+    measured, kernels = {}, {}
     for when in ("start", "end"):
         variables = getattr(training, when)
-        measured = measure(trainer.model, variables, images, config.pairs)
-        measurements[when] = Measurement(*(np.asarray(x, np.float64) for x in measured))
+        engine = trainer.engine(method.regularizer)
+        measured[when] = engine.layers(variables, images, config.pairs)
         first_seed = jax.tree.map(lambda leaf: leaf[0], variables["params"])
         for path, kernel in cs.conv_kernels(first_seed).items():
             kernels[f"{when}/{path}"] = np.asarray(kernel)
@@ -184,20 +190,20 @@ def train(
         diverged_at=training.diverged_at,
         loss=training.loss,
         accuracy=training.accuracy,
-        **measurements,
+        **measured,
     )
     folder.add(name, result, kernels)
 
 
-def headline(config: Config, dataset: data.Dataset) -> str:
+def headline(config: Config, feed: Feed) -> str:
     """What the table is of."""
-    height, width, channels = dataset.train.images.shape[1:]
-    scored = "held-out training" if config.validation else "test"
+    scored = "validation" if config.validation else "test"
+    what = "held-out training" if config.validation else "test"
     return (
-        f"{config.dataset}: {len(dataset.train.labels)} training and "
-        f"{len(dataset.test.labels)} {scored} images of {height}x{width}x{channels}, "
-        f"{dataset.classes} classes; {config.model}, {config.activation}; "
-        f"{config.seeds} seeds of {config.epochs} epochs"
+        f"{config.dataset}: {feed.sizes['train']} training and {feed.sizes[scored]} "
+        f"{what} images of {'x'.join(map(str, feed.shape))}, {feed.classes} classes; "
+        f"{config.model}, {config.activation}; {config.seeds} seeds of {config.epochs} "
+        "epochs"
     )
 
 

@@ -41,12 +41,12 @@ class Config:
             out.
         learning_rate: Learning rate of SGD at the start. It falls to 0 as a cosine.
         momentum: Momentum of SGD.
-        width: Output channels of the first conv. The next have two and four times as
-            many.
+        width: Multiplies the numbers of channels.
         activation: Activation after each conv.
-        validation: Hold out a fifth of the training images, and score these instead of
-            the test images: for choosing options.
+        validation: Fraction of the training images that is held out, and scored instead
+            of the test images: for choosing options.
         data_dir: Folder of prepared TFDS datasets.
+        cache_dir: Folder of decoded images.
         download: Let TFDS download and prepare the dataset if it is not there, for which
             it needs TensorFlow.
         output: Run folder. One that holds part of a run with the same options goes on
@@ -68,11 +68,14 @@ class Config:
     batch_size: int = 64
     learning_rate: float = 0.05
     momentum: float = 0.9
-    width: int = 32
+    width: float = 1.0
     activation: Literal["relu", "elu"] = "relu"
-    validation: bool = False
+    validation: float = 0.0
     data_dir: Annotated[
         Path | None, unset("PATH", "TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    ] = None
+    cache_dir: Annotated[
+        Path | None, unset("PATH", "CONVSIM_JAX_CACHE, else ~/.cache/convsim_jax")
     ] = None
     download: bool = False
     output: Annotated[Path | None, unset("PATH", "runs/<dataset>-<model>-<time>")] = None
@@ -92,7 +95,7 @@ class Config:
             raise ValueError(
                 f"--methods is {' '.join(self.methods)!r}; expected names, each once"
             )
-        least = {"steps": 0, "seeds": 1, "epochs": 1, "batch_size": 1, "width": 1}
+        least = {"steps": 0, "seeds": 1, "epochs": 1, "batch_size": 1}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(
@@ -100,9 +103,13 @@ class Config:
                 )
         if self.strength is not None and not 0 <= self.strength < math.inf:
             raise ValueError(f"--strength is {self.strength}; expected 0 or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"--learning-rate is {self.learning_rate}; expected more than 0"
-            )
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"--momentum is {self.momentum}; expected 0 to less than 1")
+        for name in ("learning_rate", "width"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{flag(name)} is {getattr(self, name)}; expected more than 0"
+                )
+        for name in ("momentum", "validation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{flag(name)} is {getattr(self, name)}; expected 0 to less than 1"
+                )

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import run_folder
-from experiments.measurement import Measurement
+from experiments.measurement import Layers
+from experiments.train.record import revived
 
 
 class Result(NamedTuple):
@@ -35,8 +36,8 @@ class Result(NamedTuple):
     diverged_at: np.ndarray
     loss: np.ndarray
     accuracy: np.ndarray
-    start: Measurement
-    end: Measurement
+    start: Layers
+    end: Layers
 
     @property
     def finished(self) -> np.ndarray:
@@ -90,21 +91,10 @@ class RunFolder:
 
 
 def _read_results(path: Path) -> dict[str, Result]:
-    def measurement(fields: dict[str, Any]) -> Measurement:
-        return Measurement(**{k: np.array(v, np.float64) for k, v in fields.items()})
-
     try:
         return {
-            method: Result(
-                strength=fields["strength"],
-                seconds=fields["seconds"],
-                diverged_at=np.array(fields["diverged_at"]),
-                loss=np.array(fields["loss"], np.float64),
-                accuracy=np.array(fields["accuracy"], np.float64),
-                start=measurement(fields["start"]),
-                end=measurement(fields["end"]),
-            )
+            method: revived(Result, fields)
             for method, fields in run_folder.read_json(path).items()
         }
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error

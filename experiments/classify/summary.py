@@ -3,22 +3,21 @@
 import re
 from collections.abc import Callable, Mapping
 
-import chex
 import numpy as np
 
 from experiments.classify.results import Result
 from experiments.interval import Interval, interval
-from experiments.measurement import Measurement
+from experiments.measurement import Layers
 from experiments.table import aligned
 
 BASELINE = "none"
 
-MEASURES: dict[str, Callable[[Measurement], chex.Array]] = {
+MEASURES: dict[str, Callable[[Layers], np.ndarray]] = {
     "feature_map_similarity": lambda measured: measured.before.mean(axis=-1),
     "feature_map_similarity_activated": lambda measured: measured.after.mean(axis=-1),
-    "paper_loss": lambda measured: measured.paper_loss,
-    "scale_free_loss": lambda measured: measured.scale_free_loss,
-    "norm": lambda measured: measured.norm,
+    "paper_loss": lambda measured: measured.paper_loss.sum(-1),
+    "scale_free_loss": lambda measured: measured.scale_free_loss.sum(-1),
+    "norm": lambda measured: (measured.norm**2).sum(-1) ** 0.5,
 }
 
 

@@ -31,14 +31,13 @@ from experiments.data.selection import select
 from experiments.data.source import open_source
 from experiments.interval import interval
 from experiments.methods import METHODS
-from experiments.models import build
 from experiments.report import write_report
 from experiments.report.reading import read_outcome
 from experiments.table import aligned
 from experiments.train import devices
 from experiments.train.config import Config
 from experiments.train.engine import Engine
-from experiments.train.feeds import Feed, Resident, Streamed
+from experiments.train.feeds import Feed, Resident, Streamed, fitting_model
 from experiments.train.optimizer import learning_rates, optimizer
 from experiments.train.progress import display
 from experiments.train.record import Outcome
@@ -82,17 +81,6 @@ def open_feed(config: Config, console: Console) -> Feed:
             f"--dataset {config.dataset} has images of several sizes; expected a size to "
             "cut them to, --image-size"
         )
-    count = len(selection.train)
-    if not config.batch_size <= count:
-        raise ValueError(
-            f"--batch-size is {config.batch_size}; expected at most {count}, the number "
-            "of training images"
-        )
-    if config.batch_size % jax.device_count():
-        raise ValueError(
-            f"--batch-size is {config.batch_size}; expected a multiple of "
-            f"{jax.device_count()}, the number of devices"
-        )
     if config.image_size is not None:
         return Streamed(
             source,
@@ -118,19 +106,14 @@ def open_feed(config: Config, console: Console) -> Feed:
 
 def make_engine(config: Config, feed: Feed) -> Engine:
     """The programs, with options that fit the images."""
-    model = build(
+    model = fitting_model(
         config.model,
-        classes=feed.classes,
+        config.dataset,
+        feed,
         width=config.width,
         activation=config.activation,
         dtype=jnp.dtype(config.dtype),
     )
-    height, width, _ = feed.shape
-    if min(height, width) < model.smallest_image:
-        raise ValueError(
-            f"--dataset {config.dataset} has images of {height}x{width}; expected at "
-            f"least {model.smallest_image}x{model.smallest_image} for {config.model}"
-        )
     rates = learning_rates(
         config.schedule,
         config.learning_rate,

@@ -1,14 +1,16 @@
 """Where a run's images come from: all on the device, or streamed from disk."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from experiments.data.images import Dataset, Images
 from experiments.data.source import Source
 from experiments.data.stream import prefetched, score_stream, train_stream
+from experiments.models import build
 from experiments.train.devices import divided, replicated, rows_of_this_process
 from experiments.train.engine import Engine
 from experiments.train.step import Network
@@ -54,6 +56,7 @@ class Resident:
     """All training images on every device."""
 
     def __init__(self, dataset: Dataset, batch_size: int):
+        check_batch_size(batch_size, len(dataset.train.labels))
         self._dataset, self._batch_size = dataset, batch_size
         self.classes = dataset.classes
         self.shape = dataset.train.images.shape[1:]
@@ -94,6 +97,7 @@ class Streamed:
         augment: bool,
     ):
         train, validation = indices
+        check_batch_size(batch_size, len(train))
         self._source, self._batch_size = source, batch_size
         self._image_size, self._workers, self._augment = image_size, workers, augment
         self._indices = {
@@ -160,6 +164,36 @@ class Streamed:
             process_count=jax.process_count(),
         )
         return prefetched(local, divided)
+
+
+def check_batch_size(size: int, images: int) -> None:
+    """Raises a ValueError that says what fits the images and the devices."""
+    if size > images:
+        raise ValueError(
+            f"--batch-size is {size}; expected at most {images}, the number of training "
+            "images"
+        )
+    if size % jax.device_count():
+        raise ValueError(
+            f"--batch-size is {size}; expected a multiple of {jax.device_count()}, the "
+            "number of devices"
+        )
+
+
+def fitting_model(name: str, dataset: str, feed: Feed, **options: Any) -> nn.Module:
+    """The network of that name, for these images.
+
+    Raises:
+        ValueError: there is none, or the images are too small for it.
+    """
+    model = build(name, classes=feed.classes, **options)
+    height, width, _ = feed.shape
+    if min(height, width) < model.smallest_image:
+        raise ValueError(
+            f"--dataset {dataset} has images of {height}x{width}; expected at least "
+            f"{model.smallest_image}x{model.smallest_image} for {name}"
+        )
+    return model
 
 
 def scored_at_once(most: int = SCORED_AT_ONCE) -> int:
