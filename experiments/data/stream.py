@@ -1,0 +1,188 @@
+"""Images of any size in batches of one size, read by worker processes of Grain.
+
+Every process of a run gets its own rows of each batch. What is in a batch depends neither
+on the number of processes nor on that of workers, nor on where a stream starts.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grain
+import numpy as np
+
+from experiments.data.cropping import central_box, cut, random_box
+from experiments.data.examples import Examples
+from experiments.data.images import Images
+from experiments.data.source import Source
+from experiments.data.workers import in_workers
+
+# In place of an image's index, where a batch has no more images.
+NONE = -1
+
+Batch = TypeVar("Batch")
+
+
+def train_stream(
+    source: Source,
+    indices: Sequence[int] | np.ndarray,
+    *,
+    batch_size: int,
+    image_size: int,
+    seed: int,
+    epoch: int,
+    start_step: int = 0,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    augment: bool = True,
+) -> Iterator[Images]:
+    """Training images of an epoch in random order; those left over at its end sit it out.
+
+    Args:
+        source: the dataset.
+        indices: of the training images to be trained on.
+        batch_size: images a step, of all processes together.
+        image_size: height and width of the images that come out.
+        seed: of the order and the augmentation.
+        epoch: likewise.
+        start_step: how many batches to leave out.
+        workers: processes that read and decode; 0 for none but this one.
+        process_index: of this process.
+        process_count: of the run.
+        augment: whether to cut out and mirror images at random; else their middle is
+            cut out.
+
+    Yields:
+        Rows of this process, numpy arrays.
+
+    Raises:
+        ValueError: an option does not fit, or an image cannot be read.
+        OSError: a worker died.
+    """
+    steps = len(indices) // batch_size if batch_size > 0 else 0
+    if not steps:
+        raise ValueError(
+            f"--batch-size is {batch_size}; expected 1 to {len(indices)}, the number of "
+            "training images"
+        )
+    order = np.random.default_rng((seed, epoch)).permutation(indices)
+    order = order[start_step * batch_size : steps * batch_size]
+    read = _Read(source.examples("train"), image_size, (seed, epoch) if augment else None)
+    return _batches(read, order, batch_size, workers, process_index, process_count)
+
+
+def score_stream(
+    source: Source,
+    split: str,
+    indices: Sequence[int] | np.ndarray,
+    *,
+    batch_size: int,
+    image_size: int,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Images]:
+    """The middle of every image once, in order; the last batch is filled up.
+
+    Args:
+        source: the dataset.
+        split: `"train"` or `"test"`.
+        indices: of the images.
+        batch_size: images a step, of all processes together.
+        image_size: height and width of the images that come out.
+        workers: processes that read and decode; 0 for none but this one.
+        process_index: of this process.
+        process_count: of the run.
+
+    Yields:
+        Rows of this process, numpy arrays; as many batches on every process. Where
+        there are no more images, they are black and their labels -1.
+
+    Raises:
+        ValueError: an option does not fit, or an image cannot be read.
+        OSError: a worker died.
+    """
+    if batch_size < 1:
+        raise ValueError(f"--batch-size is {batch_size}; expected 1 or more")
+    missing = -len(indices) % batch_size
+    order = np.pad(np.asarray(indices, int), (0, missing), constant_values=NONE)
+    read = _Read(source.examples(split), image_size, None)
+    return _batches(read, order, batch_size, workers, process_index, process_count)
+
+
+def prefetched(
+    iterator: Iterator[Images], put: Callable[[Images], Batch], depth: int = 2
+) -> Iterator[Batch]:
+    """Puts `depth` batches on the device before the first of them is needed.
+
+    Args:
+        iterator: batches of the host.
+        put: starts the transfer of a batch, and does not wait for it.
+        depth: number of batches.
+
+    Raises:
+        ValueError: `depth` is less than 1.
+
+    >>> list(prefetched(iter([1, 2, 3]), lambda batch: 10 * batch))
+    [10, 20, 30]
+    """
+    if depth < 1:
+        raise ValueError(f"depth is {depth}; expected 1 or more")
+    ahead: deque[Batch] = deque()
+    for batch in iterator:
+        ahead.append(put(batch))
+        if len(ahead) == depth:
+            yield ahead.popleft()
+    yield from ahead
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image and its label by index; random if there is a seed, else its middle."""
+
+    examples: Examples
+    size: int
+    seed: tuple[int, ...] | None
+
+    def __call__(self, index: int) -> Images:
+        channels = self.examples.channels
+        if index == NONE:
+            black = np.zeros((self.size, self.size, channels), np.uint8)
+            return Images(black, np.int32(-1))
+        with self.examples.open(index) as (picture, label):
+            if self.seed is None:
+                image = cut(picture, central_box(*picture.size), self.size, channels)
+            else:
+                generator = np.random.default_rng((*self.seed, index))
+                box = random_box(generator, *picture.size)
+                image = cut(picture, box, self.size, channels)
+                if generator.random() < 0.5:
+                    image = image[:, ::-1]
+        return Images(image, np.int32(label))
+
+
+def _batches(
+    read: _Read,
+    order: np.ndarray,
+    batch_size: int,
+    workers: int,
+    process_index: int,
+    process_count: int,
+) -> Iterator[Images]:
+    """Batches of the images in that order, of which there is a multiple of batch_size."""
+    if batch_size % process_count:
+        raise ValueError(
+            f"--batch-size is {batch_size}; expected a multiple of {process_count}, the "
+            "number of processes"
+        )
+    if workers < 0:
+        raise ValueError(f"--workers is {workers}; expected 0 or more")
+    if read.size < 1:
+        raise ValueError(f"--image-size is {read.size}; expected 1 or more")
+    rows = batch_size // process_count
+    own = order.reshape(-1, process_count, rows)[:, process_index].ravel()
+    # A worker makes whole batches, which are then the same for any number of workers.
+    dataset = grain.MapDataset.source(own).map(read).batch(rows)
+    return in_workers(dataset, workers)
