@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.layers import ACTIVATIONS, batch_norm, conv, max_pool, scaled
+from experiments.models.layers import ACTIVATIONS, batch_norm, max_pool, scaled
+from experiments.models.patches import convolve_patches
 
 
 class CNN(nn.Module):
@@ -39,12 +40,13 @@ class CNN(nn.Module):
         norm = batch_norm(train, self.momentum, self.dtype)
         x = images
         for channels in (32, 64, 128):
-            x = conv(
+            x = nn.Conv(
                 scaled(channels, self.width),
-                window=3,
+                (3, 3),
+                padding=1,
                 use_bias=not self.batch_norm,
-                kernel_init=nn.initializers.lecun_normal(),
                 dtype=self.dtype,
+                conv_general_dilated=convolve_patches,
             )(x)
             x = norm()(x) if self.batch_norm else x
             x = max_pool(ACTIVATIONS[self.activation](x))
