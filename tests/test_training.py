@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import convsim_jax as cs
-from experiments.classify.data import Images
 from experiments.classify.training import (
     State,
     Trainer,
     with_averages_of,
 )
+from experiments.data.images import Images
 from experiments.measurement import accuracy, batches_of
 from experiments.methods import METHODS
 from experiments.models import MODELS
