@@ -3,15 +3,17 @@
 import numpy as np
 
 from experiments.classify.results import Result
-from experiments.measurement import Measurement
+from experiments.measurement import Layers
 
 
 def measurement(seeds, scale=1.0):
     layers = np.full((seeds, 3), 0.25)
-    return Measurement(
-        paper_loss=np.full(seeds, 123.4 * scale),
-        scale_free_loss=np.full(seeds, 2.5),
-        norm=np.full(seeds, 15.0 * scale),
+    return Layers(
+        names=[f"Conv_{layer}/kernel" for layer in range(3)],
+        shapes=[[3, 3, 2, 4]] * 3,
+        norm=np.full((seeds, 3), 15.0 * scale / np.sqrt(3)),
+        paper_loss=np.full((seeds, 3), 123.4 * scale / 3),
+        scale_free_loss=np.full((seeds, 3), 2.5 / 3),
         before=layers,
         after=layers,
     )

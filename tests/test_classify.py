@@ -13,9 +13,10 @@ import pytest
 
 from experiments import command_line
 from experiments.classify import __main__ as classify
-from experiments.classify import data
 from experiments.classify.config import Config
+from experiments.data.images import Dataset, Images
 from experiments.methods import METHODS
+from experiments.train.feeds import Resident
 from tests.classify_results import kernels, result
 
 SMALLEST = {
@@ -25,8 +26,8 @@ SMALLEST = {
     "epochs": 2,
     "steps": 2,
     "train-size": 60,
-    "batch-size": 25,
-    "width": 2,
+    "batch-size": 24,
+    "width": 1 / 16,
 }
 
 
@@ -180,7 +181,7 @@ def test_an_interruption_says_how_to_go_on(copy, monkeypatch, capsys):
         ({"epochs": -3}, "--epochs is -3; expected 1 or more"),
         ({"batch-size": 0}, "--batch-size is 0; expected 1 or more"),
         ({"batch-size": 61}, "--batch-size is 61; expected at most 60, the number of"),
-        ({"width": 0}, "--width is 0; expected 1 or more"),
+        ({"width": 0}, "--width is 0.0; expected more than 0"),
         ({"learning-rate": 0}, "--learning-rate is 0.0; expected more than 0"),
         ({"momentum": 1}, "--momentum is 1.0; expected 0 to less than 1"),
         (
@@ -207,10 +208,12 @@ def test_bad_options_are_one_line_and_leave_nothing(
 
 
 def test_images_smaller_than_the_network_can_pool():
-    images = data.Images(np.zeros((4, 7, 9, 1), np.float32), np.zeros(4, np.int32))
+    images = Images(np.zeros((8, 7, 9, 1), np.uint8), np.zeros(8, np.int32))
+    moments = np.zeros(1, np.float32), np.ones(1, np.float32)
+    feed = Resident(Dataset(images, images, images, 3, *moments), 8)
     message = "--dataset digits has images of 7x9; expected at least 8x8 for cnn"
     with pytest.raises(ValueError, match=message):
-        classify.make_trainer(Config(batch_size=2), data.Dataset(images, images, 3))
+        classify.make_trainer(Config(), feed)
 
 
 def test_an_output_folder_of_other_options(copy, no_training, capsys):

@@ -43,7 +43,7 @@ def test_results_of_other_options_are_refused(tmp_path):
     ("content", "message"),
     [
         ('{"none": {', r"results\.json is damaged: Expecting"),
-        ('{"none": {}}', r"results\.json is damaged: KeyError"),
+        ('{"none": {}}', r"results\.json is damaged: ValueError"),
         ("[]", r"results\.json is damaged: AttributeError"),
     ],
 )

@@ -51,7 +51,7 @@ def decoded(
     """
     version = source.examples(split).version()
     if version is None:
-        parts = list(_parts(source, split, track))
+        parts = list(_parts(source, split, lambda starts, _: starts))
         return Images(*map(np.concatenate, zip(*parts, strict=True)))
     cache = (cache_dir or _default()).expanduser()
     key = repr((FORMAT, source.name, split, source.shape, version))
