@@ -56,6 +56,8 @@ class Prepared(Examples):
 
     def picture(self, record: Any) -> tuple[PIL.Image.Image, int]:
         """An image, which TFDS has not decoded."""
+        if not record["image"]:  # as of a file cut short
+            raise ValueError("its record is empty")
         return PIL.Image.open(BytesIO(record["image"])), int(record["label"])
 
     def title(self, index: int) -> str:
