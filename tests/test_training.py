@@ -5,39 +5,38 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import convsim_jax as cs
-from experiments.classify.training import (
-    State,
-    Trainer,
-    with_averages_of,
-)
-from experiments.data.images import Images
-from experiments.measurement import accuracy, batches_of
+from experiments.classify.training import Trainer
+from experiments.data.images import Dataset, Images
+from experiments.data.load import moments
 from experiments.methods import METHODS
 from experiments.models import MODELS
+from experiments.train.feeds import Resident
+from experiments.train.step import with_averages_of
 
 STRENGTH = 0.02
+BATCH_SIZE = 8
 
 
 def images(count, seed=0):
-    keys = jax.random.split(jax.random.key(seed), 2)
+    random = np.random.default_rng(seed)
     return Images(
-        np.asarray(jax.random.normal(keys[0], (count, 8, 8, 1))),
-        np.asarray(jax.random.randint(keys[1], (count,), 0, 3)),
+        random.integers(0, 256, (count, 8, 8, 1), np.uint8),
+        random.integers(0, 3, count, np.int32),
     )
 
 
-def trainer(model="cnn-plain", **options):
+def trainer(train=None, **options):
+    train, test = train or images(23), images(10, seed=1)
+    dataset = Dataset(train, images(0), test, 3, *moments(train.images))
     return Trainer(
         **{
-            "model": MODELS[model](classes=3, width=2 / 32),
-            "train": images(23),
-            "test": images(10, seed=1),
+            "model": MODELS["cnn-plain"](classes=3, width=2 / 32),
+            "feed": Resident(dataset, BATCH_SIZE),
+            "scored": "test",
             "seeds": 2,
             "epochs": 2,
-            "batch_size": 5,
             "learning_rate": 0.1,
             "momentum": 0.9,
             "steps": 3,
@@ -50,8 +49,11 @@ def trainer(model="cnn-plain", **options):
 
 def plain_training(trainer, params, seed, strength):
     """SGD written out: velocity, cosine decay, the similarity's gradient in the loss."""
-    model, (train, labels) = trainer.model, trainer.train
-    steps = len(labels) // trainer.batch_size
+    model, (pixels, labels) = trainer.model, images(23)
+    test = images(10, seed=1)
+    mean, deviation = pixels.mean(dtype=np.float64), pixels.std(dtype=np.float64)
+    train, scored = (np.float32((x - mean) / deviation) for x in (pixels, test.images))
+    steps = len(labels) // BATCH_SIZE
 
     @jax.jit
     def gradient(params, batch, labels):
@@ -70,11 +72,11 @@ def plain_training(trainer, params, seed, strength):
     velocity = jax.tree.map(jnp.zeros_like, params)
     losses, accuracies, step = [], [], 0
     for epoch in range(trainer.epochs):
-        key = jax.random.fold_in(jax.random.key(seed), epoch)
+        key = jax.random.fold_in(jax.random.key(seed), epoch + 1)
         order = np.asarray(jax.random.permutation(key, len(labels)))
         losses.append([])
-        for first in range(0, steps * trainer.batch_size, trainer.batch_size):
-            chosen = order[first : first + trainer.batch_size]
+        for first in range(0, steps * BATCH_SIZE, BATCH_SIZE):
+            chosen = order[first : first + BATCH_SIZE]
             value, slope = gradient(params, train[chosen], labels[chosen])
             losses[-1].append(float(value))
             decay = 0.5 * (1 + np.cos(np.pi * step / (steps * trainer.epochs)))
@@ -84,9 +86,9 @@ def plain_training(trainer, params, seed, strength):
             )
             params = jax.tree.map(lambda p, v, rate=rate: p - rate * v, params, velocity)
             step += 1
-        logits = jax.jit(model.apply)({"params": params}, trainer.test.images)
+        logits = jax.jit(model.apply)({"params": params}, scored)
         guesses = np.asarray(logits).argmax(1)
-        accuracies.append(100 * (guesses == trainer.test.labels).mean())
+        accuracies.append(100 * (guesses == test.labels).mean())
     return params, np.mean(losses, axis=1), accuracies
 
 
@@ -111,65 +113,41 @@ def test_all_seeds_train_as_one_by_one_in_a_plain_loop(relaxed_jax):
     assert trained.diverged_at.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize(("count", "size"), [(11, 4), (8, 4), (3, 4)])
-def test_accuracy_counts_every_image_once(count, size):
-    class Echo:
-        """Takes the first pixels of an image for its logits."""
-
-        def apply(self, variables, images):
-            return images[:, 0, :3, 0]
-
-    pictures = images(count).images
-    wrong = np.arange(count) % 3 == 1  # the last of 11 and of 8, one of 3
-    labels = (pictures[:, 0, :3, 0].argmax(axis=1) + wrong) % 3
-    batches = batches_of(Images(pictures, labels), size)
-    assert batches.labels.shape == (-(-count // size), min(size, count))
-    percentage = accuracy(Echo(), {}, batches)
-    np.testing.assert_allclose(percentage, 100 * (~wrong).sum() / count, rtol=1e-6)
-
-
-def test_a_seed_that_diverges_stops_and_the_others_go_on(relaxed_jax):
-    alone = trainer(seeds=3)
-    seeds, zero = jnp.arange(3), jnp.float32(0)
-    variables = alone._random(seeds)
-    optimizer = jax.vmap(alone._optimizer(None, 0.0).init)(variables["params"])
-    spoilt = jax.tree.map(lambda leaf: leaf, variables)
-    dense = spoilt["params"]["Dense_0"]
-    dense["bias"] = dense["bias"].at[1].set(jnp.inf)
-    diverged_before = jnp.array([0, 0, 4], jnp.int32)
-    data = jax.tree.map(jnp.asarray, alone.train), batches_of(alone.test)
-    arguments = (seeds, jnp.int32(6), zero, *data)
-    epoch = jax.jit(lambda state: alone._epoch(None, state, *arguments))
-    state, loss, percentage = epoch(State(spoilt, optimizer, diverged_before))
-    good, good_loss, _ = epoch(State(variables, optimizer, jnp.zeros(3, jnp.int32)))
-    assert state.diverged_at.tolist() == [0, 7, 4]
-    assert good.diverged_at.tolist() == [0, 0, 0]
-    assert np.isnan(loss).tolist() == np.isnan(percentage).tolist() == [False, True, True]
-    assert loss[0] == good_loss[0]
-    for leaf, before, trained in zip(
-        *(jax.tree.leaves(tree) for tree in (state.variables, spoilt, good.variables)),
+def test_a_seed_that_diverges_stays_as_it_was_and_the_others_go_on(relaxed_jax):
+    alone, method = trainer(), METHODS["none"]
+    engine = alone.engine(None)
+    start = engine.start(method, alone._minimize, alone.feed.sample)
+    network, chosen = engine.networks(start, 0.0)
+    for epoch in (1, 2):
+        network = alone.feed.train(engine, network, 0.0, epoch, range(2))
+        if epoch == 2:
+            network = network._replace(loss=network.loss.at[1].set(jnp.nan))
+        before = chosen
+        network, chosen = engine.close_epoch(network, chosen, epoch, np.full(2, epoch))
+    assert chosen.diverged_at.tolist() == [0, 2]
+    assert chosen.epoch.tolist() == [2, 1]
+    for leaf, earlier, trained in zip(
+        *map(jax.tree.leaves, (chosen.variables, before.variables, network.variables)),
         strict=True,
     ):
         np.testing.assert_array_equal(leaf[0], trained[0])
-        np.testing.assert_array_equal(leaf[1:], before[1:])
-        assert not np.array_equal(trained[2], before[2])
+        np.testing.assert_array_equal(leaf[1], earlier[1])
+        assert not np.array_equal(trained[1], earlier[1])
 
 
 def test_running_averages_start_as_those_of_training_images(relaxed_jax):
-    model, pictures = MODELS["cnn"](classes=3, width=2 / 32), images(9).images
-    keys = jax.random.split(jax.random.key(0), 2)
-    variables = jax.jit(jax.vmap(lambda key: model.init(key, pictures)))(keys)
+    model = MODELS["cnn"](classes=3, width=2 / 32)
+    pictures = jax.random.normal(jax.random.key(2), (9, 8, 8, 1))
+    variables = jax.jit(model.init)(jax.random.key(0), pictures)
     following = jax.jit(partial(with_averages_of, model))(variables, pictures)
     jax.tree.map(np.testing.assert_array_equal, following["params"], variables["params"])
     averages = following["batch_stats"]["BatchNorm_0"]
-    for seed in range(2):
-        maps = jax.lax.conv_general_dilated(
-            pictures,
-            variables["params"]["Conv_0"]["kernel"][seed],
-            (1, 1),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        mean, variance = maps.mean((0, 1, 2)), maps.var((0, 1, 2))
-        np.testing.assert_allclose(averages["mean"][seed], mean, atol=1e-5)
-        np.testing.assert_allclose(averages["var"][seed], variance, rtol=1e-3)
+    maps = jax.lax.conv_general_dilated(
+        pictures,
+        variables["params"]["Conv_0"]["kernel"],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    np.testing.assert_allclose(averages["mean"], maps.mean((0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(averages["var"], maps.var((0, 1, 2)), rtol=1e-3)
