@@ -1,6 +1,8 @@
 """Checkpoints of a run: the last two that are whole, written by Orbax."""
 
 import logging
+import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], None]):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every step
+        for logger in ("absl", "concurrent.futures"):  # what is wrong is raised too
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         self._folder, self._warn = folder, warn
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT,
@@ -43,16 +46,18 @@ class Checkpoints:
     def save(
         self, number: int, state: chex.ArrayTree, progress: Mapping[str, Any]
     ) -> None:
-        """Writes a checkpoint, whole or not at all.
+        """Writes a checkpoint, whole or not at all; nothing if it is there already.
 
         Args:
-            number: larger than that of the last one.
+            number: that of the last one or larger.
             state: arrays.
             progress: what JSON can hold.
 
         Raises:
             OSError: it cannot be written; the earlier ones are still there.
         """
+        if number == self._manager.latest_step():
+            return
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
         )
@@ -60,7 +65,7 @@ class Checkpoints:
             try:
                 self._manager.save(number, args=items, force=True)
             except (ValueError, RuntimeError) as error:  # TensorStore's, of a full disk
-                raise OSError(str(error).split(" [")[0]) from error
+                raise OSError(reason(error)) from error
 
     def restore(self, like: chex.ArrayTree) -> tuple[chex.ArrayTree, Any] | None:
         """The state and the progress of the last checkpoint that is whole, if any.
@@ -78,8 +83,8 @@ class Checkpoints:
                 if restored.state is None or restored.progress is None:
                     raise ValueError("a part of it is missing")
             except Exception as error:  # whatever a damaged file leads to
-                reason = " ".join(str(error).split())[:200]
-                self._warn(f"checkpoint {number} is damaged and left out: {reason}")
+                why = " ".join(str(error).split())[:200]
+                self._warn(f"checkpoint {number} is damaged and left out: {why}")
                 self._manager.delete(number)
             else:
                 return restored.state, restored.progress
@@ -88,3 +93,13 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+
+
+def reason(error: Exception) -> str:
+    """Of a TensorStore error, what the operating system said, if it was that.
+
+    >>> reason(ValueError("Error writing local file [os_error_code='2'] [more]"))
+    'No such file or directory'
+    """
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else str(error).split(" [")[0]

@@ -226,7 +226,7 @@ class Run:
             variables, self.feed.sample[:MEASURED_IMAGES], self.config.pairs
         )
         if self.first:
-            one = jax.tree.map(lambda leaf: np.asarray(leaf[0]), variables["params"])
+            one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], variables["params"])
             kernels = cs.conv_kernels(one)
             arrays = read_kernels(self.folder) if when == "end" else {}
             arrays |= {f"{when}/{path}": np.asarray(x) for path, x in kernels.items()}
