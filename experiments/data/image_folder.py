@@ -90,7 +90,11 @@ def image_folder(name: str) -> Source:
 
 
 def _folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    return sorted(
+        entry.name
+        for entry in path.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def _files(folder: Path, labels: Sequence[str], name: str) -> Files:
@@ -99,7 +103,7 @@ def _files(folder: Path, labels: Sequence[str], name: str) -> Files:
         for number, label in enumerate(labels)
         if (folder / label).is_dir()
         for file in sorted((folder / label).iterdir())
-        if file.suffix.lower() in SUFFIXES
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
     ]
     if not paths:
         raise ValueError(
