@@ -79,7 +79,7 @@ LAYER_QUANTITIES = (
     (
         "Feature maps before the activation",
         "before",
-        "Mean absolute cosine of two channels of the layer's output on test images: 1 "
+        "Mean absolute cosine of two channels of the layer's output on training images: 1 "
         "says the same, 0 has nothing in common.",
     ),
     (
