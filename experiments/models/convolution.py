@@ -2,17 +2,24 @@
 
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 OPTIONS: dict[str, str | bool] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
 }
-Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+class Geometry(NamedTuple):
+    """Where a convolution looks; of both axes, as `lax.conv_general_dilated` takes it."""
+
+    window_strides: tuple[int, ...] = (1, 1)
+    padding: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
+    lhs_dilation: tuple[int, ...] = (1, 1)
+    rhs_dilation: tuple[int, ...] = (1, 1)
 
 
 def convolve(
@@ -20,89 +27,117 @@ def convolve(
     kernel: jax.Array,
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    feature_group_count: int = 1,
     **options: Any,
 ) -> jax.Array:
     """`lax.conv_general_dilated`, to be passed to `flax.linen.Conv` under that name.
 
-    On CPUs it has its own gradient, and so no forward-mode derivative. It runs there with
-    strides as well; dilated and grouped convolutions are left to XLA.
+    On CPUs it has its own gradient, and so no forward-mode derivative. Convolutions of
+    groups and of more or fewer than two axes are XLA's everywhere.
 
     Args:
         images: shape `(batch, height, width, C)`.
         kernel: shape `(*window, C, M)`.
-        window_strides: of both axes.
-        padding: as `lax.conv_general_dilated` takes it.
-        **options: its other arguments.
+        window_strides: as `lax.conv_general_dilated` takes it.
+        padding: likewise.
+        lhs_dilation: likewise.
+        rhs_dilation: likewise.
+        feature_group_count: likewise.
+        **options: likewise.
 
     Returns:
         Feature maps `(batch, height, width, M)`.
     """
-    *window, C, M = kernel.shape
-    groups = options.get("feature_group_count", 1)
-    dilations = (options.get(f"{side}_dilation") or (1,) for side in ("lhs", "rhs"))
-    plain = groups == 1 and images.ndim == 4 and all(set(d) == {1} for d in dilations)
-    if jax.default_backend() != "cpu" or not plain:
+    if jax.default_backend() != "cpu" or feature_group_count > 1 or images.ndim != 4:
         return lax.conv_general_dilated(
-            images, kernel, window_strides, padding, **options
+            images,
+            kernel,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            feature_group_count=feature_group_count,
+            **options,
         )
-    strides = tuple(window_strides)
+    ones = (1, 1)
+    spread = tuple(rhs_dilation or ones)
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(images.shape[1:3], window, strides, padding)
-    if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
-        return images[:, :: strides[0], :: strides[1]] @ kernel.reshape(C, M)
-    if strides != (1, 1):
-        images, kernel = space_to_depth(images, kernel, strides, padding)
-        padding = (0, 0), (0, 0)
-    return unit_stride(images, kernel, tuple(map(tuple, padding)))
+        window = [(w - 1) * d + 1 for w, d in zip(kernel.shape, spread, strict=False)]
+        padding = lax.padtype_to_pads(images.shape[1:3], window, window_strides, padding)
+    geometry = Geometry(
+        tuple(window_strides),
+        tuple((low, high) for low, high in padding),
+        tuple(lhs_dilation or ones),
+        spread,
+    )
+    if kernel.shape[:2] == ones and geometry == Geometry(geometry.window_strides):
+        return pointwise(images, kernel[0, 0], geometry.window_strides)
+    return convolution(images, kernel, geometry)
 
 
-def space_to_depth(
-    images: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, ...],
-    padding: Sequence[tuple[int, int]],
-) -> tuple[jax.Array, jax.Array]:
-    """The operands of the same convolution with stride 1 and no padding.
-
-    Each block of `strides` pixels becomes one pixel with so many times the channels, and
-    the kernel likewise, after zeros have filled up its last blocks. The gradients of a
-    convolution with strides would be dilated ones, which are slow.
-    """
-    batch, *size, C = images.shape
-    *window, _, M = kernel.shape
-    blocks = [-(-w // s) for w, s in zip(window, strides, strict=True)]
-    steps = [
-        (n + low + high - w) // s
-        for n, (low, high), w, s in zip(size, padding, window, strides, strict=True)
-    ]
-    across = [(n + b) * s for n, b, s in zip(steps, blocks, strides, strict=True)]
-    edges = [
-        (low, length - n - low, 0)
-        for n, (low, _), length in zip(size, padding, across, strict=True)
-    ]
-    none = (0, 0, 0)
-    zero = jnp.zeros((), images.dtype)
-    images = lax.pad(images, zero, (none, *edges, none))
-    rows, columns = (n + b for n, b in zip(steps, blocks, strict=True))
-    images = images.reshape(batch, rows, strides[0], columns, strides[1], C)
-    images = images.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows, columns, -1)
-    filled = [(0, b * s - w) for b, s, w in zip(blocks, strides, window, strict=True)]
-    kernel = jnp.pad(kernel, (*filled, (0, 0), (0, 0)))
-    kernel = kernel.reshape(blocks[0], strides[0], blocks[1], strides[1], C, M)
-    kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(*blocks, -1, M)
-    return images, kernel
+def pointwise(
+    images: jax.Array, matrix: jax.Array, strides: tuple[int, ...]
+) -> jax.Array:
+    """A 1x1 convolution. As a product of matrices alone it needs no transposed copies."""
+    images = images[:, :: strides[0], :: strides[1]]
+    C, M = matrix.shape
+    return (images.reshape(-1, C) @ matrix).reshape(*images.shape[:-1], M)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def unit_stride(images: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+def convolution(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """A convolution whose gradients are such convolutions again.
 
-    XLA has fast code for this form alone. It brings others into it, the gradients of a
-    convolution among them, but not inside loops: there they run a hundred times slower.
-    Under `vmap`, too, one after another is faster than the grouped convolution that JAX
-    would make of them.
+    XLA has fast code for this form of the arguments alone. It brings others into it, the
+    gradients of a convolution among them, but not inside loops: there they run a hundred
+    times slower. Under `vmap`, too, one after another is faster than the grouped
+    convolution that JAX would make of them.
     """
-    return _one_after_another(padding)(images, kernel)
+    one_after_another = jax.custom_batching.sequential_vmap(
+        partial(
+            lax.conv_general_dilated,
+            **geometry._asdict(),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+    )
+    return one_after_another(images, kernel)
+
+
+def _forward(
+    images: jax.Array, kernel: jax.Array, geometry: Geometry
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return convolution(images, kernel, geometry), (images, kernel)
+
+
+def _backward(
+    geometry: Geometry, operands: tuple[jax.Array, jax.Array], slope: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = operands
+    strides, padding, lhs_dilation, rhs_dilation = geometry
+    sides, ends = [], []
+    for axis, (low, _) in enumerate(padding):
+        image = (images.shape[1 + axis] - 1) * lhs_dilation[axis] + 1
+        window = (kernel.shape[axis] - 1) * rhs_dilation[axis] + 1
+        out = (slope.shape[1 + axis] - 1) * strides[axis] + 1
+        sides.append((window - 1 - low, image - out + low))
+        ends.append((low, window - 1 + out - image - low))
+    of_images = convolution(
+        slope,
+        kernel[::-1, ::-1].swapaxes(2, 3),
+        Geometry(lhs_dilation, tuple(sides), strides, rhs_dilation),
+    )
+    # Batch and channels change places: the sum is over images, the window a whole image.
+    of_kernel = convolution(
+        images.transpose(3, 1, 2, 0),
+        slope.transpose(1, 2, 0, 3),
+        Geometry(rhs_dilation, tuple(ends), lhs_dilation, strides),
+    )
+    return of_images, of_kernel.transpose(1, 2, 0, 3)
+
+
+convolution.defvjp(_forward, _backward)
 
 
 @cache
@@ -119,39 +154,3 @@ def compiler_options() -> dict[str, str | bool]:
     except jax.errors.JaxRuntimeError:  # another version of XLA, without that library
         return {}
     return OPTIONS
-
-
-def _one_after_another(padding: Padding) -> Any:
-    return jax.custom_batching.sequential_vmap(
-        partial(
-            lax.conv_general_dilated,
-            window_strides=(1, 1),
-            padding=padding,
-            dimension_numbers=LAYOUT,
-        )
-    )
-
-
-def _forward(
-    images: jax.Array, kernel: jax.Array, padding: Padding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return unit_stride(images, kernel, padding), (images, kernel)
-
-
-def _backward(
-    padding: Padding, operands: tuple[jax.Array, jax.Array], slope: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    images, kernel = operands
-    sides = tuple(
-        (w - 1 - low, w - 1 - high)
-        for w, (low, high) in zip(kernel.shape[:2], padding, strict=True)
-    )
-    by_images = unit_stride(slope, kernel[::-1, ::-1].swapaxes(2, 3), sides)
-    # Batch and channels change places: the sum is over images, the window a whole image.
-    by_kernel = unit_stride(
-        images.transpose(3, 1, 2, 0), slope.transpose(1, 2, 0, 3), padding
-    )
-    return by_images, by_kernel.transpose(1, 2, 0, 3)
-
-
-unit_stride.defvjp(_forward, _backward)
