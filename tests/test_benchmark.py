@@ -10,7 +10,7 @@ import pytest
 
 from experiments import command_line
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import parts, torch_programs
+from experiments.benchmark import parts, report, torch_programs
 from experiments.benchmark.__main__ import Config
 from experiments.benchmark.networks import NETWORKS, random_kernels, small
 from experiments.benchmark.programs import (
@@ -24,7 +24,7 @@ from experiments.benchmark.programs import (
     yardsticks,
 )
 from experiments.benchmark.timing import Program, compiled, in_turn
-from experiments.models.resnet import ResNet18
+from experiments.models import build
 from tests import oracle
 
 TINY = [(3, 3, 1, 4), (1, 1, 4, 3)]
@@ -45,33 +45,13 @@ def test_networks_have_the_published_number_of_weights(name):
 
 
 @pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation promotes
-def test_resnet18_is_made_of_those_kernels():
-    variables = jax.eval_shape(
-        ResNet18(classes=10).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
-    )
+@pytest.mark.parametrize("name", NETWORKS)
+def test_models_are_made_of_those_kernels(name):
+    model = build({"resnet50": "resnet50-imagenet"}.get(name, name), classes=10)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     shapes = [leaf.shape for leaf in jax.tree.leaves(variables["params"])]
     kernels = [shape for shape in shapes if len(shape) == 4]
-    assert sorted(kernels) == sorted(NETWORKS["resnet18"]())
-    assert sum(map(np.prod, shapes)) == 11_173_962
-
-
-@pytest.mark.usefixtures("relaxed_jax")
-def test_resnet18_halves_images_three_times():
-    model = ResNet18(classes=3, widths=(2, 3, 4, 5))
-    images = jnp.zeros((2, 16, 16, 3))
-
-    def outputs():
-        variables = model.init(jax.random.key(0), images)
-        options = {"train": True, "mutable": True, "capture_intermediates": True}
-        return model.apply(variables, images, **options)
-
-    logits, taken = jax.eval_shape(outputs)
-    assert logits.shape == (2, 3)
-    maps = taken["intermediates"]
-    sizes = [maps[f"BasicBlock_{i}"]["__call__"][0].shape[1:] for i in range(8)]
-    assert (
-        sizes == [(16, 16, 2)] * 2 + [(8, 8, 3)] * 2 + [(4, 4, 4)] * 2 + [(2, 2, 5)] * 2
-    )
+    assert sorted(kernels) == sorted(NETWORKS[name]())
 
 
 def test_kernels_have_the_variance_of_an_initializer():
@@ -205,6 +185,42 @@ def test_a_run_is_told_and_kept(tiny, tmp_path, capsys, monkeypatch):
     assert "--output holds results of other options: --seconds" in capsys.readouterr().err
 
 
+def row(program, median, **more):
+    return {"program": program, "median": median, "steps": 2, "batch_size": 50, **more}
+
+
+def test_table_of_training():
+    rows = [row("training step", 0.5, dtype="float32")]
+    rows += [row("all pairs of its kernels", 0.0125)]
+    alone = report.training_table({"cnn": rows}).splitlines()
+    assert alone[1].startswith("training, 50 images of 32x32 a step, float32  a second")
+    # 2 steps of 50 images in half a second; a step of 250 ms, the loss 12.5 ms.
+    assert alone[-1].split() == ["cnn", "200", "250", "12", "5.00%"]
+    rows += [row("PyTorch", 0.8), row("PyTorch, channels last", 0.4)]
+    table = report.training_table({"cnn": rows, "resnet18": rows})
+    cells = ["200", "125", "250", "0.80", "250", "12", "5.00%"]
+    assert [line.split() for line in table.splitlines()[-2:]] == [
+        ["cnn", *cells],
+        ["resnet18", *cells],
+    ]
+
+
+def test_a_run_of_training_alone(monkeypatch, tmp_path, capsys, relaxed_jax):
+    monkeypatch.setattr(benchmark, "TRAINED", ("cnn",))
+    argv = ["--no-losses", "--no-torch", "--step-batch-size", "2", "--repeats", "2"]
+    assert run(*argv, "--output", str(tmp_path)) == 0
+    rows = json.loads((tmp_path / "training-cnn.json").read_text())
+    assert [row["program"] for row in rows] == [
+        "training step",
+        "all pairs of its kernels",
+    ]
+    assert {row["weights"] for row in rows} == {113_962}
+    table = report.training_table({"cnn": rows})
+    assert table in (tmp_path / "table.txt").read_text()
+    assert table in capsys.readouterr().out
+    assert not (tmp_path / "cost.png").exists()
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -213,6 +229,10 @@ def test_a_run_is_told_and_kept(tiny, tmp_path, capsys, monkeypatch):
         (["--seconds", "0"], "--seconds is 0.0; expected more than 0"),
         (["--max-width", "1"], "--max-width is 1; expected 64 or more"),
         (["--step-batch-size", "-1"], "--step-batch-size is -1; expected 0 or more"),
+        (
+            ["--no-losses", "--step-batch-size", "0"],
+            "--no-losses is given with --step-batch-size 0; expected one of the two",
+        ),
         (["--repeats", "x"], "--repeats is 'x'; expected a whole number"),
     ],
 )

@@ -3,9 +3,9 @@
 Measures value and gradient of every option of the loss on the conv kernels of well-known
 networks, side by side with an SGD-momentum update and a plain copy of the same weights,
 the orthogonality penalties, the loss by its definition and, where PyTorch is installed,
-the same in PyTorch. All programs of a network run in turn, so that noise falls on all
-alike: read the ratios. With the defaults it takes about a quarter of an hour on 2 CPU
-cores, which nothing else should use meanwhile.
+the same in PyTorch. Then steps of training two networks, here and in PyTorch. Programs
+run in turn, so that noise falls on all alike: read the ratios. With the defaults it takes
+about a quarter of an hour on 2 CPU cores, which nothing else should use meanwhile.
 """
 
 import json
@@ -31,6 +31,7 @@ from experiments import command_line
 from experiments.benchmark import parts, report
 from experiments.benchmark.networks import NETWORKS
 from experiments.benchmark.timing import in_turn
+from experiments.benchmark.training_step import TRAINED
 from experiments.command_line import flag, unset
 from experiments.run_folder import claim, read_json, replacing, write_json
 
@@ -49,6 +50,8 @@ class Config:
 
     networks: tuple[str, ...] = tuple(NETWORKS)
     """Networks whose kernels to take."""
+    losses: bool = True
+    """Measure the losses on these kernels; else only training."""
     repeats: int = 30
     """Calls of each program at most, after one that warms up."""
     seconds: float = 10.0
@@ -56,7 +59,7 @@ class Config:
     max_width: int = WIDTHS[-1]
     """Widest conv of the plot."""
     step_batch_size: int = 128
-    """Images of the training step that the loss is compared with; 0 for no step."""
+    """Images of a step of training; 0 for no training."""
     torch: bool = True
     """Measure PyTorch too, if it is installed."""
     output: Annotated[Path | None, unset("PATH", "runs/benchmark-<time>")] = None
@@ -73,6 +76,10 @@ class Config:
         for name, bound in least.items():
             if (value := getattr(self, name)) < bound:
                 raise ValueError(f"{flag(name)} is {value}; expected {bound} or more")
+        if not self.losses and not self.step_batch_size:
+            raise ValueError(
+                "--no-losses is given with --step-batch-size 0; expected one of the two"
+            )
         if not self.seconds > 0:
             raise ValueError(f"--seconds is {self.seconds}; expected more than 0")
 
@@ -113,21 +120,26 @@ def main(config: Config) -> None:
     text = report.text(results, device, versions)
     with replacing(folder / "table.txt", "w") as file_:
         file_.write(text)
-    with replacing(folder / "cost.png", "wb") as file_:
-        report.cost_figure(results["width"], device).savefig(file_)
+    if config.losses:
+        with replacing(folder / "cost.png", "wb") as file_:
+            report.cost_figure(results["width"], device).savefig(file_)
     print(text)
-    print(f"{time.perf_counter() - started:.0f} s. Results and plot: {folder}")
+    print(f"{time.perf_counter() - started:.0f} s. Results: {folder}")
 
 
 def parts_of(config: Config) -> dict[str, Callable[[parts.Clock], list[dict]]]:
     """What is measured, one after the other: each makes rows, given the clock."""
-    widths = [width for width in WIDTHS if width <= config.max_width]
-    chosen: dict[str, Callable[[parts.Clock], list[dict]]] = {
-        name: partial(parts.network, name, torch=config.torch) for name in config.networks
-    }
-    chosen |= {"growth": parts.growth, "width": partial(parts.width, widths)}
+    chosen: dict[str, Callable[[parts.Clock], list[dict]]] = {}
+    if config.losses:
+        widths = [width for width in WIDTHS if width <= config.max_width]
+        for name in config.networks:
+            chosen[name] = partial(parts.network, name, torch=config.torch)
+        chosen |= {"growth": parts.growth, "width": partial(parts.width, widths)}
     if config.step_batch_size:
-        chosen["step"] = partial(parts.step, config.step_batch_size)
+        for name in TRAINED:
+            chosen[report.training_part(name)] = partial(
+                parts.training, name, config.step_batch_size, torch=config.torch
+            )
     return chosen
 
 

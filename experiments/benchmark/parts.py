@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from experiments.benchmark import torch_programs, training_step
+from experiments.benchmark import torch_networks, torch_programs, training_step
 from experiments.benchmark.networks import NETWORKS, Kernels, random_kernels, small
 from experiments.benchmark.programs import (
     ALL_PAIRS,
@@ -68,10 +68,19 @@ def width(widths: Sequence[int], clock: Clock) -> list[dict]:
     return measured
 
 
-def step(batch_size: int, clock: Clock) -> list[dict]:
-    """A training step of ResNet-18, and all pairs of its kernels."""
-    programs = training_step.programs(batch_size)
-    return rows(programs, clock(programs))
+def training(name: str, batch_size: int, clock: Clock, *, torch: bool) -> list[dict]:
+    """Steps of training a network, the same in PyTorch, and all pairs of its kernels."""
+    programs = training_step.programs(name, batch_size)
+    weights = programs[training_step.STEP].weights
+    if torch:
+        for program, call in torch_networks.programs(name, batch_size).items():
+            programs[program] = Program(call, weights)
+    about = {
+        "batch_size": batch_size,
+        "steps": training_step.steps_a_call(),
+        "dtype": training_step.dtype(),
+    }
+    return [{**row, **about} for row in rows(programs, clock(programs))]
 
 
 def on_kernels(kernels: Kernels, without: Sequence[str] | set[str] = ()) -> dict:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.benchmark.networks import NETWORKS
 from experiments.benchmark.programs import COPY, PENALTIES, SGD
+from experiments.benchmark.training_step import LOSS, STEP, TRAINED
 from experiments.table import aligned
 
 
@@ -18,19 +19,66 @@ def text(results: Mapping[str, list[dict]], device: str, versions: Mapping) -> s
     """All tables, headed by what they were measured with."""
     named = ", ".join(f"{name} {number}" for name, number in versions.items())
     networks = {name: results[name] for name in results if name in NETWORKS}
-    parts = [
-        f"Value and gradient in float32, on {device}; {named}",
-        summary_table(networks),
-        growth_table(results["growth"]),
-    ]
-    if "step" in results:
-        step, loss = (row["median"] for row in results["step"])
-        parts.append(
-            f"Share of a training step of ResNet-18: all pairs take {1e3 * loss:.1f} ms, "
-            f"the step {1e3 * step:.0f} ms: {loss / step:.2%}"
-        )
+    parts = [f"Measured on {device}; {named}"]
+    if networks:
+        parts.append("Value and gradient in float32\n\n" + summary_table(networks))
+    if "growth" in results:
+        parts.append(growth_table(results["growth"]))
+    trained = {
+        name: results[training_part(name)]
+        for name in TRAINED
+        if training_part(name) in results
+    }
+    if trained:
+        parts.append(training_table(trained))
     parts += [network_table(name, rows) for name, rows in networks.items()]
     return "\n\n".join(parts) + "\n"
+
+
+def training_part(name: str) -> str:
+    """What the part of the benchmark that trains that network is called.
+
+    >>> training_part("cnn")
+    'training-cnn'
+    """
+    return f"training-{name}"
+
+
+def training_table(networks: Mapping[str, Sequence[dict]]) -> str:
+    """Images a second of each network, and what the loss would take of a step."""
+    first = next(iter(networks.values()))
+    others = [row["program"] for row in first if row["program"] not in (STEP, LOSS)]
+    about = "training, {batch_size} images of 32x32 a step, {dtype}".format(**first[0])
+    header = (
+        about,
+        "images\na second",
+        *(f"{name},\nimages a second" for name in others),
+        *(["times the faster\nof these"] if others else []),
+        "step\nms",
+        f"{LOSS},\nms",
+        "share of\nthe step",
+    )
+    lines = []
+    for name, rows in networks.items():
+        took = {row["program"]: row["median"] for row in rows}
+        steps = rows[0]["steps"]
+        speeds = {
+            program: rows[0]["batch_size"] * steps / took[program]
+            for program in (STEP, *others)
+        }
+        best = max((speeds[program] for program in others), default=None)
+        step, loss = took[STEP] / steps, took[LOSS]
+        lines.append(
+            (
+                name,
+                *(f"{speed:,.0f}" for speed in speeds.values()),
+                *([] if best is None else [short(speeds[STEP] / best)]),
+                short(1e3 * step),
+                short(1e3 * loss),
+                f"{loss / step:.2%}",
+            )
+        )
+    return aligned(header, lines)
 
 
 def summary_table(networks: Mapping[str, list[dict]]) -> str:

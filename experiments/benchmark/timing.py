@@ -33,12 +33,24 @@ class Timing(NamedTuple):
     calls: int
 
 
-def compiled(function: Callable, kernels: Mapping, arguments: tuple = ()) -> Program:
-    """A JAX function of `arguments`, by default of the kernels, ready to run."""
+def compiled(
+    function: Callable,
+    kernels: Mapping,
+    arguments: tuple = (),
+    options: dict[str, str | bool] | None = None,
+) -> Program:
+    """A JAX function of `arguments`, by default of the kernels, ready to run.
+
+    Args:
+        function: to be compiled.
+        kernels: what memory and time are compared with.
+        arguments: of the function.
+        options: of the compiler.
+    """
     arguments = arguments or (kernels,)
     jax.clear_caches()
     start = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile()
+    program = jax.jit(function).lower(*arguments).compile(compiler_options=options)
     seconds = time.perf_counter() - start
     leaves = jax.tree.leaves(kernels)
     memory = program.memory_analysis()

@@ -1,6 +1,4 @@
-"""A training step of ResNet-18 on images of CIFAR-10's size: what the loss adds to."""
-
-from typing import Any
+"""Steps of training as the engine takes them: how fast, and what the loss adds to."""
 
 import jax
 import jax.numpy as jnp
@@ -8,41 +6,50 @@ import optax
 
 import convsim_jax as cs
 from experiments.benchmark.timing import Program, compiled
-from experiments.models.resnet import ResNet
+from experiments.models import build
+from experiments.models.convolution import compiler_options
+from experiments.train.step import Batch, Network, train_step
 
 STEP, LOSS = "training step", "all pairs of its kernels"
+TRAINED = ("cnn", "resnet18")
+CLASSES = 10
+SIZE = 32
+LEARNING_RATE, MOMENTUM = 0.1, 0.9
 
 
-def programs(batch_size: int) -> dict[str, Program]:
-    """A step with SGD and momentum, in bfloat16 on accelerators; and the loss alone."""
-    on_cpu = jax.default_backend() == "cpu"
-    model = ResNet(classes=10, dtype=jnp.float32 if on_cpu else jnp.bfloat16)
+def dtype() -> str:
+    """What is computed in; the weights are float32."""
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def steps_a_call() -> int:
+    """An epoch is one program, of which some steps are enough to measure."""
+    return 2 if jax.default_backend() == "cpu" else 50
+
+
+def programs(name: str, batch_size: int) -> dict[str, Program]:
+    """Some steps of SGD with momentum on a network; and the loss of its kernels alone."""
+    model = build(name, classes=CLASSES, dtype=dtype())
+    optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
     key = jax.random.key(0)
-    images = jax.random.normal(key, (batch_size, 32, 32, 3))
-    labels = jax.random.randint(key, (batch_size,), 0, 10)
-    variables = model.init(key, images[:1])
-    params, statistics = variables["params"], variables["batch_stats"]
-    optimizer = optax.sgd(0.1, momentum=0.9)
+    images = jax.random.normal(key, (2, batch_size, SIZE, SIZE, 3))
+    labels = jax.random.randint(key, (2, batch_size), 0, CLASSES)
+    variables = jax.jit(model.init)(key, images[0, :1])
+    network = Network(
+        variables, optimizer.init(variables["params"]), jnp.float32(0), jnp.int32(0)
+    )
 
-    def step(params: Any, statistics: Any, state: Any) -> Any:
-        def loss(params: Any) -> tuple[jax.Array, Any]:
-            logits, updated = model.apply(
-                {"params": params, "batch_stats": statistics},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-            )
-            losses = optax.softmax_cross_entropy_with_integer_labels(
-                logits.astype(jnp.float32), labels
-            )
-            return losses.mean(), updated["batch_stats"]
+    def steps(network: Network, batches: Batch, count: jax.Array) -> Network:
+        def step(number: jax.Array, network: Network) -> Network:
+            batch = jax.tree.map(lambda array: array[number % 2], batches)
+            return train_step(model, optimizer, 0.0, network, batch)
 
-        (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, state = optimizer.update(gradient, state, params)
-        return value, optax.apply_updates(params, updates), updated, state
+        return jax.lax.fori_loop(0, count, step, network)
 
-    state = optimizer.init(params)
+    params = variables["params"]
+    count = jnp.int32(steps_a_call())
+    options = compiler_options()
     return {
-        STEP: compiled(step, params, (params, statistics, state)),
-        LOSS: compiled(jax.value_and_grad(cs.total_similarity), params),
+        STEP: compiled(steps, params, (network, Batch(images, labels), count), options),
+        LOSS: compiled(jax.value_and_grad(cs.total_similarity), params, options=options),
     }
