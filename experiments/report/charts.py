@@ -79,8 +79,8 @@ LAYER_QUANTITIES = (
     (
         "Feature maps before the activation",
         "before",
-        "Mean absolute cosine of two channels of the layer's output on training images: 1 "
-        "says the same, 0 has nothing in common.",
+        "Mean absolute cosine of two channels of the layer's output on training images: "
+        "1 says the same, 0 has nothing in common.",
     ),
     (
         "Feature maps after the activation",
