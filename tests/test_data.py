@@ -78,7 +78,9 @@ def test_train_size_must_fit(digits, size):
 
 @pytest.mark.parametrize("validation", [-0.1, 1, float("nan")])
 def test_validation_must_be_a_fraction(digits, validation):
-    with pytest.raises(ValueError, match=r"--validation is .*; expected 0 to less than 1"):
+    with pytest.raises(
+        ValueError, match=r"--validation is .*; expected 0 to less than 1"
+    ):
         select(digits, validation=validation)
 
 

@@ -92,7 +92,9 @@ def test_a_test_split_without_labels_gives_way_to_validation(tmp_path):
     hidden = [{**record, "label": -1} for record in as_records(*examples(2))]
     splits = {"train": as_records(*examples(5)), "test": hidden}
     prepare(tmp_path / "two", splits)
-    with pytest.raises(ValueError, match=r"image 0 of test of dataset 'tiny' .* no label"):
+    with pytest.raises(
+        ValueError, match=r"image 0 of test of dataset 'tiny' .* no label"
+    ):
         open_source("tiny", data_dir=tmp_path / "two")
     prepare(tmp_path / "three", {**splits, "validation": as_records(*examples(4))})
     source = open_source("tiny", data_dir=tmp_path / "three")
