@@ -20,7 +20,8 @@ def convolve_patches(
 
     On CPUs, and of several kernels at once under `vmap`, it is four times as fast as
     `convolve` on the smallest images, and as fast on those of 32x32 pixels. It takes
-    memory: each pixel is there once for each tap of the window. Elsewhere it is `convolve`.
+    memory: each pixel is there once for each tap of the window. Off the CPU it is
+    `convolve`.
 
     Args:
         images: shape `(batch, height, width, C)`.

@@ -1,6 +1,8 @@
 """Where arrays are: on every device, or the rows of a batch divided among them."""
 
+import os
 from functools import cache
+from typing import Any
 
 import chex
 import jax
@@ -66,9 +68,7 @@ def join() -> None:
     Raises:
         ValueError: there are none, or they cannot be reached.
     """
-    import os
-
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for argument, name in {
         "num_processes": "JAX_NUM_PROCESSES",
         "process_id": "JAX_PROCESS_ID",
