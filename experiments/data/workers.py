@@ -4,6 +4,7 @@ Each is a new interpreter, which imports the main module: a script that streams 
 with workers needs its `if __name__ == "__main__"`.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -61,6 +62,8 @@ def _closing(elements: grain.IterDataset) -> Iterator[Any]:
 
 
 def _prepare() -> None:
+    # Locks of earlier workers are not to be found while new ones are being registered.
+    gc.collect()
     if not flags.FLAGS.is_parsed():  # Grain asks for its flags
         flags.FLAGS.mark_as_parsed()
     # Shared memory that is left when a run ends early is freed by Python's tracker,
