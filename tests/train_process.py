@@ -10,23 +10,9 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = [
-    "--dataset",
-    "digits",
-    "--train-size",
-    "120",
-    "--validation",
-    "0.2",
-    "--epochs",
-    "12",
-    "--batch-size",
-    "8",
-    "--model",
-    "cnn-plain",
-    "--width",
-    "0.1",
-    "--seeds",
-    "2",
-    "--output",
+    *("--dataset", "digits", "--train-size", "120", "--validation", "0.2"),
+    *("--epochs", "12", "--batch-size", "8", "--seeds", "2"),
+    *("--model", "cnn-plain", "--width", "0.1", "--output"),
 ]
 
 
@@ -65,8 +51,8 @@ def ended(process, code=0):
 def results(folder):
     """All that a run came to, without the times it took."""
     outcome, history = (
-        json.loads((folder / f"{name}.json").read_text())
-        for name in ("results", "history")
+        json.loads((folder / name).read_text())
+        for name in ("results.json", "history.json")
     )
     for row in (outcome, *history):
         row.pop("seconds")

@@ -1,0 +1,86 @@
+"""Options of a training run: what may not be, and where the defaults come from."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from experiments.configs import configuration, names
+from experiments.run_folder import plain
+from experiments.train.config import Config
+
+OR_MORE = {
+    "steps": (-1, 0),
+    "seeds": (0, 1),
+    "epochs": (0, 1),
+    "batch_size": (0, 1),
+    "image_size": (7, 8),
+    "workers": (-1, 0),
+    "checkpoint_minutes": (float("nan"), 0),
+    "strength": (-0.5, 0),
+    "weight_decay": (float("inf"), 0),
+}
+WRONG = [
+    *({name: value} | {"expected": f"{least} or more"} for name, (value, least) in
+      OR_MORE.items()),
+    *({name: 0.0, "expected": "more than 0"} for name in ("learning_rate", "width")),
+    *({name: 1.0, "expected": "0 to less than 1"} for name in
+      ("momentum", "label_smoothing", "validation")),
+    {"milestones": (3, 2), "expected": "epochs in rising order", "came": "'3 2'"},
+    {"milestones": (0, 2), "expected": "epochs in rising order", "came": "'0 2'"},
+    {"milestones": (2, 2), "expected": "epochs in rising order", "came": "'2 2'"},
+    {"method": "magic", "expected": "none, control, paper-init", "came": "'magic'"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: next(iter(wrong)))
+def test_an_option_out_of_range_is_named(wrong):
+    (name, value), *_ = wrong.items()
+    came = wrong.get("came", value)
+    flag = "--" + name.replace("_", "-")
+    message = re.escape(f"{flag} is {came}; expected {wrong['expected']}")
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Config(**{name: value}).check()
+
+
+def test_the_least_values_are_in_range():
+    least = {name: bound for name, (_, bound) in OR_MORE.items()}
+    Config(**least, momentum=0, label_smoothing=0, validation=0, milestones=()).check()
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_configuration_is_in_range_and_knows_its_name(name):
+    config = configuration(name)
+    config.check()
+    assert config.config == name
+
+
+def test_the_folder_of_a_run_repeats_it(tmp_path):
+    config = Config(
+        epochs=3, milestones=(1, 2), train_size=50, strength=0.5, output=tmp_path
+    )
+    about = {"options": plain(config.options()), "command": "any"}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    for name in (str(tmp_path), str(tmp_path / "config.json")):
+        again = configuration(name)
+        assert again.options() == config.options()
+        assert again == dataclasses.replace(config, config=str(tmp_path), output=None)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"options": 3}, {"options": {"speed": 1}}], ids=str
+)
+def test_a_folder_without_the_options_of_a_run_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    expected = re.escape(
+        f"{tmp_path / 'config.json'} is damaged: it has no options of a training run"
+    )
+    with pytest.raises(ValueError, match=expected):
+        configuration(str(tmp_path))
+
+
+def test_an_unknown_configuration_is_named_with_what_is_close():
+    expected = "--config is 'digit'; expected digits.*, or the folder of a run"
+    with pytest.raises(ValueError, match=expected):
+        configuration("digit")
