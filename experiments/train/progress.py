@@ -54,9 +54,9 @@ def display(console: Console, epochs: int, steps: int) -> Iterator[Display]:
     """The line, of a run of that many epochs of that many steps."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[figures]}"),
+        BarColumn(bar_width=8),
         TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[figures]}"),
     )
     with Progress(*columns, console=console) as progress:
         yield Display(progress, epochs, steps)
