@@ -1,7 +1,7 @@
 """Trains a small CNN with and without Convolutional Similarity, and compares.
 
 Without options it compares all methods on scikit-learn's handwritten digits, which need
-no download: about a minute on 2 CPU cores, 98 to 99 % of the test images right. With
+no download: a minute and a half on 2 CPU cores, 98 to 99 % of the test images right. With
 CIFAR-10 prepared for tensorflow-datasets in TFDS_DATA_DIR,
 
     python -m experiments.classify --dataset cifar10 --train-size 10000
