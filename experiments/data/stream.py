@@ -177,8 +177,6 @@ def _batches(
             f"--batch-size is {batch_size}; expected a multiple of {process_count}, the "
             "number of processes"
         )
-    if workers < 0:
-        raise ValueError(f"--workers is {workers}; expected 0 or more")
     if read.size < 1:
         raise ValueError(f"--image-size is {read.size}; expected 1 or more")
     rows = batch_size // process_count
