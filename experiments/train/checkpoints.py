@@ -1,8 +1,13 @@
-"""Checkpoints of a run: the last two that are whole, written by Orbax."""
+"""Checkpoints of a run: the last two that are whole, written by Orbax.
+
+`checkpoints.json` holds the checksums of their files. A damaged one is found before Orbax
+reads it, whose threads would print what they stumble over.
+"""
 
 import logging
 import os
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ import chex
 import jax
 import orbax.checkpoint as ocp
 
-from experiments.run_folder import writing
+from experiments.run_folder import read_json, write_json, writing
 
 KEPT = 2  # the last, and one in case it is damaged
 
@@ -66,6 +71,11 @@ class Checkpoints:
                 self._manager.save(number, args=items, force=True)
             except (ValueError, RuntimeError) as error:  # TensorStore's, of a full disk
                 raise OSError(reason(error)) from error
+            if jax.process_index() == 0:
+                whole = {
+                    str(n): checksums(self._path(n)) for n in self._manager.all_steps()
+                }
+                write_json(self._checksums, whole)
 
     def restore(self, like: chex.ArrayTree) -> tuple[chex.ArrayTree, Any] | None:
         """The state and the progress of the last checkpoint that is whole, if any.
@@ -77,22 +87,34 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
         )
+        written = read_json(self._checksums) if self._checksums.exists() else {}
         for number in sorted(self._manager.all_steps(), reverse=True):
-            try:
+            if written.get(str(number)) == checksums(self._path(number)):
                 restored = self._manager.restore(number, args=items)
-                if restored.state is None or restored.progress is None:
-                    raise ValueError("a part of it is missing")
-            except Exception as error:  # whatever a damaged file leads to
-                why = " ".join(str(error).split())[:200]
-                self._warn(f"checkpoint {number} is damaged and left out: {why}")
-                self._manager.delete(number)
-            else:
                 return restored.state, restored.progress
+            self._warn(f"{self._path(number)} is damaged, and left out")
+            self._manager.delete(number)
         return None
+
+    @property
+    def _checksums(self) -> Path:
+        return self._folder / "checkpoints.json"
+
+    def _path(self, number: int) -> Path:
+        return self._folder / "checkpoints" / str(number)
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+
+
+def checksums(folder: Path) -> dict[str, int]:
+    """CRC-32 of every file in a folder."""
+    return {
+        str(path.relative_to(folder)): zlib.crc32(path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def reason(error: Exception) -> str:

@@ -1,0 +1,90 @@
+"""Checkpoints that are damaged, cut short or gone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.train.checkpoints import KEPT, Checkpoints
+
+
+def state(number):
+    return {"weights": jnp.full((64, 8), number, jnp.float32), "step": jnp.int32(number)}
+
+
+def opened(folder):
+    warnings = []
+    return Checkpoints(folder, warnings.append), warnings
+
+
+@pytest.fixture
+def folder(tmp_path):
+    checkpoints, _ = opened(tmp_path)
+    for number in (3, 5, 9):
+        checkpoints.save(number, state(number), {"epoch": number, "loss": [0.5, None]})
+    checkpoints.close()
+    return tmp_path
+
+
+def files(folder, number):
+    found = (folder / "checkpoints" / str(number)).rglob("*")
+    return sorted(path for path in found if path.is_file() and path.stat().st_size)
+
+
+def restored(folder):
+    checkpoints, warnings = opened(folder)
+    found = checkpoints.restore(state(0))
+    checkpoints.close()
+    return found, warnings
+
+
+def test_the_last_is_restored_and_few_are_kept(folder):
+    (found, progress), warnings = restored(folder)
+    jax.tree.map(np.testing.assert_array_equal, found, state(9))
+    assert progress == {"epoch": 9, "loss": [0.5, None]}
+    assert warnings == []
+    assert len(list((folder / "checkpoints").iterdir())) == KEPT
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def changed(path):
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+@pytest.mark.parametrize("damage", [cut_short, changed, lambda path: path.unlink()])
+def test_a_damaged_one_is_left_out_with_a_warning(folder, damage, capfd):
+    largest = max(files(folder, 9), key=lambda path: path.stat().st_size)
+    damage(largest)
+    (found, progress), (warning,) = restored(folder)
+    jax.tree.map(np.testing.assert_array_equal, found, state(5))
+    assert progress["epoch"] == 5
+    assert warning == f"{folder / 'checkpoints' / '9'} is damaged, and left out"
+    assert capfd.readouterr().err == ""  # Orbax has read nothing of it
+
+
+def test_one_whose_checksums_were_not_written_is_left_out(folder):
+    (folder / "checkpoints.json").unlink()
+    found, warnings = restored(folder)
+    assert found is None
+    assert len(warnings) == KEPT
+
+
+def test_a_run_goes_on_after_a_damaged_one_under_the_same_number(folder):
+    cut_short(files(folder, 9)[0])
+    checkpoints, _ = opened(folder)
+    checkpoints.restore(state(0))
+    checkpoints.save(9, state(7), {"epoch": 9})
+    checkpoints.close()
+    (found, _), warnings = restored(folder)
+    jax.tree.map(np.testing.assert_array_equal, found, state(7))
+    assert warnings == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"--output is .*file/run, which cannot be written"):
+        Checkpoints(tmp_path / "file" / "run", print)
