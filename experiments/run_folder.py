@@ -8,12 +8,15 @@ import csv
 import json
 import math
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+import convsim_jax as cs
 from experiments.command_line import flag
 
 
@@ -74,6 +77,15 @@ def replacing(path: Path, mode: str) -> Iterator[IO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Of what results can depend on."""
+    return {
+        "convsim_jax": cs.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "flax", "optax")},
+    }
 
 
 def write_json(path: Path, value: Any) -> None:

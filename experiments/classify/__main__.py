@@ -14,19 +14,16 @@ The methods, which start from the same random weights and see the same images in
 order:
 """
 
-import platform
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, fields
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import numpy as np
-import rich.progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,7 +34,7 @@ from rich.progress import (
 )
 
 import convsim_jax as cs
-from experiments import command_line
+from experiments import command_line, run_folder
 from experiments.classify import plots
 from experiments.classify.config import Config
 from experiments.classify.results import Result, RunFolder
@@ -47,7 +44,9 @@ from experiments.data.load import load
 from experiments.data.source import open_source
 from experiments.methods import METHODS
 from experiments.run_folder import plain, replacing, write_csv
+from experiments.train.config import PLACES
 from experiments.train.feeds import Feed, Resident, fitting_model
+from experiments.train.progress import tracked
 
 COMMAND = "python -m experiments.classify"
 LEGEND = (
@@ -103,10 +102,6 @@ def main(config: Config) -> None:
 
 def open_feed(config: Config, console: Console) -> Feed:
     """The images, all of them on the device."""
-
-    def track(starts: Iterable[int], what: str) -> Iterable[int]:
-        return rich.progress.track(list(starts), description=what, console=console)
-
     source = open_source(
         config.dataset, data_dir=config.data_dir, download=config.download
     )
@@ -115,7 +110,7 @@ def open_feed(config: Config, console: Console) -> Feed:
         train_size=config.train_size,
         validation=config.validation,
         cache_dir=config.cache_dir,
-        track=track,
+        track=tracked(console),
     )
     return Resident(dataset, config.batch_size)
 
@@ -142,21 +137,12 @@ def open_folder(config: Config) -> RunFolder:
     started = time.strftime("%Y%m%d-%H%M%S")
     default = re.sub(r"[^\w.-]", "-", f"{config.dataset}-{config.model}-{started}")
     options = plain(asdict(config))
-    for name in (
-        "output",
-        "data_dir",
-        "cache_dir",
-        "download",
-    ):  # no result depends on them
-        del options[name]
+    for name in PLACES:
+        options.pop(name, None)
     about = {
         "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
         "device": str(jax.devices()[0]),
-        "versions": {
-            "convsim_jax": cs.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("jax", "flax", "optax")},
-        },
+        "versions": run_folder.versions(),
     }
     return RunFolder(config.output or Path("runs", default), options, about)
 

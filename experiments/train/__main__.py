@@ -8,22 +8,17 @@ was stopped, at whatever moment, goes on from its last checkpoint if the same co
 given again with --output.
 """
 
-import platform
 import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.progress
 from rich.console import Console
 
-import convsim_jax as cs
 from experiments import command_line, run_folder
 from experiments.configs import configuration, given, names
 from experiments.data.load import load
@@ -39,7 +34,7 @@ from experiments.train.config import Config
 from experiments.train.engine import Engine
 from experiments.train.feeds import Feed, Resident, Streamed, fitting_model
 from experiments.train.optimizer import learning_rates, optimizer
-from experiments.train.progress import display
+from experiments.train.progress import display, tracked
 from experiments.train.record import Outcome
 from experiments.train.run import Run
 
@@ -91,15 +86,12 @@ def open_feed(config: Config, console: Console) -> Feed:
             config.augment,
         )
 
-    def track(starts: Iterable[int], what: str) -> Iterable[int]:
-        return rich.progress.track(list(starts), description=what, console=console)
-
     dataset = load(
         source,
         train_size=config.train_size,
         validation=config.validation,
         cache_dir=config.cache_dir,
-        track=track,
+        track=tracked(console),
     )
     return Resident(dataset, config.batch_size)
 
@@ -149,11 +141,7 @@ def open_folder(config: Config) -> Path:
     about = {
         "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": {
-            "convsim_jax": cs.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("jax", "flax", "optax")},
-        },
+        "versions": run_folder.versions(),
     }
     if jax.process_index() == 0:
         run_folder.claim(folder, run_folder.plain(config.options()), about)

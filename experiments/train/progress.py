@@ -1,12 +1,14 @@
 """What a run shows while it goes on: one line that is always up to date."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments.data.cache import Track
 from experiments.train.record import Epoch
 
 
@@ -60,6 +62,15 @@ def display(console: Console, epochs: int, steps: int) -> Iterator[Display]:
     )
     with Progress(*columns, console=console) as progress:
         yield Display(progress, epochs, steps)
+
+
+def tracked(console: Console) -> Track:
+    """Shows the decoding of images."""
+
+    def track(starts: Iterable[int], what: str) -> Iterable[int]:
+        return rich.progress.track(list(starts), description=what, console=console)
+
+    return track
 
 
 def mean(values: np.ndarray) -> float:
