@@ -11,6 +11,7 @@ from flax.traverse_util import unflatten_dict
 from experiments.benchmark import torch_networks, training_step
 from experiments.benchmark.training_step import CLASSES, LEARNING_RATE, MOMENTUM, TRAINED
 from experiments.models import build
+from experiments.models.normalization import BatchNorm
 from experiments.train.step import Batch, Network, train_step
 
 torch = pytest.importorskip("torch", reason="an extra of the benchmark")
@@ -22,7 +23,7 @@ def paths_in_order_of_use(model):
     paths = []
 
     def record(method, args, kwargs, context):
-        if isinstance(context.module, nn.Conv | nn.BatchNorm | nn.Dense):
+        if isinstance(context.module, nn.Conv | BatchNorm | nn.Dense):
             paths.append(context.module.path)
         return method(*args, **kwargs)
 

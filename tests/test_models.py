@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from convsim_jax.flax import capture_feature_maps
 from experiments.models import ACTIVATIONS, MODELS, build
+from experiments.models.normalization import BatchNorm
 from experiments.models.resnet import ResNet
 
 pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation
@@ -126,9 +127,9 @@ def trace(model, size, train=False):
         if isinstance(layer, nn.Conv):
             kernel = layer.variables["params"]["kernel"].shape
             convs.append((kernel, *set(output.shape[1:3])))
-        if isinstance(layer, nn.BatchNorm):
+        if isinstance(layer, BatchNorm):
             norms.append(layer)
-        if isinstance(layer, nn.Conv | nn.BatchNorm | nn.Dense):
+        if isinstance(layer, nn.Conv | BatchNorm | nn.Dense):
             dtypes.add(output.dtype)
         return output
 

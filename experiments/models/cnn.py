@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.models.convolution import convolve
 from experiments.models.layers import ACTIVATIONS, batch_norm, max_pool, scaled
-from experiments.models.patches import convolve_patches
 
 
 class CNN(nn.Module):
@@ -46,7 +46,7 @@ class CNN(nn.Module):
                 padding=1,
                 use_bias=not self.batch_norm,
                 dtype=self.dtype,
-                conv_general_dilated=convolve_patches,
+                conv_general_dilated=convolve,
             )(x)
             x = norm()(x) if self.batch_norm else x
             x = max_pool(ACTIVATIONS[self.activation](x))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.convolution import convolve
+from experiments.models.normalization import BatchNorm
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -50,10 +51,10 @@ def conv(
     )
 
 
-def batch_norm(train: bool, momentum: float, dtype: Any) -> Callable[[], nn.BatchNorm]:
+def batch_norm(train: bool, momentum: float, dtype: Any) -> Callable[[], BatchNorm]:
     """What makes the batch normalisations of a network."""
     return partial(
-        nn.BatchNorm, use_running_average=not train, momentum=momentum, dtype=dtype
+        BatchNorm, use_running_average=not train, momentum=momentum, dtype=dtype
     )
 
 

@@ -76,7 +76,7 @@ class BasicBlock(nn.Module):
     channels: int
     stride: int
     activation: Callable[[jax.Array], jax.Array]
-    norm: Callable[[], nn.BatchNorm]
+    norm: Callable[[], nn.Module]
     dtype: Any
 
     @nn.compact
@@ -100,7 +100,7 @@ class Bottleneck(nn.Module):
     channels: int
     stride: int
     activation: Callable[[jax.Array], jax.Array]
-    norm: Callable[[], nn.BatchNorm]
+    norm: Callable[[], nn.Module]
     dtype: Any
 
     @nn.compact

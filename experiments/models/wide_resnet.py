@@ -67,7 +67,7 @@ class PreActivationBlock(nn.Module):
     channels: int
     stride: int
     activation: Callable[[jax.Array], jax.Array]
-    norm: Callable[[], nn.BatchNorm]
+    norm: Callable[[], nn.Module]
     dtype: Any
 
     @nn.compact

@@ -1,0 +1,90 @@
+"""Batch normalisation whose gradient XLA computes in two passes over the images."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+EPSILON = 1e-5
+
+
+class BatchNorm(nn.Module):
+    """`flax.linen.BatchNorm` over the last axis, of the same variables and twice as fast.
+
+    XLA derives a gradient that reads the images once for each of several sums, on CPUs
+    with code that does not fuse them. Here it is written out.
+
+    Attributes:
+        use_running_average: whether to normalise by the running averages, in evaluation.
+        momentum: of the running averages.
+        dtype: of the result; sums are taken in float32.
+    """
+
+    use_running_average: bool
+    momentum: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Feature maps `(batch, ..., M)` to those of mean 0 and variance 1, rescaled."""
+        shape = x.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        x = x.astype(jnp.float32)
+        if self.use_running_average:
+            factor = scale * jax.lax.rsqrt(var.value + EPSILON)
+            y = as_row(factor, x) * (x - as_row(mean.value, x)) + as_row(bias, x)
+            return y.astype(self.dtype)
+        y, *moments = standardized(x, scale, bias)
+        if not self.is_initializing():
+            for average, new in zip((mean, var), moments, strict=True):
+                new = jax.lax.stop_gradient(new)
+                average.value = self.momentum * average.value + (1 - self.momentum) * new
+        return y.astype(self.dtype)
+
+
+@jax.custom_vjp
+def standardized(
+    x: jax.Array, scale: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`scale (x - mean) / sqrt(variance + EPSILON) + bias`, the mean and the variance.
+
+    The moments of all axes but the last are taken as constants: they have no gradient of
+    their own.
+    """
+    return _forward(x, scale, bias)[0]
+
+
+def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
+    mean, square = x.mean(axes(x)), (x * x).mean(axes(x))
+    variance = jnp.maximum(square - mean * mean, 0)
+    inverse = jax.lax.rsqrt(variance + EPSILON)
+    y = (x - as_row(mean, x)) * as_row(scale * inverse, x) + as_row(bias, x)
+    return (y, mean, variance), (x, mean, inverse, scale)
+
+
+def _backward(kept: Any, slopes: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, inverse, scale = kept
+    slope, *_ = jax.lax.optimization_barrier(slopes)  # else computed again in each pass
+    count = x.size // x.shape[-1]
+    of_bias = slope.sum(axes(x))
+    of_scale = inverse * ((slope * x).sum(axes(x)) - mean * of_bias)
+    y = (x - as_row(mean, x)) * as_row(inverse * of_scale / count, x)
+    rest = slope - as_row(of_bias / count, x) - y
+    return as_row(scale * inverse, x) * rest, of_scale, of_bias
+
+
+standardized.defvjp(_forward, _backward)
+
+
+def axes(x: jax.Array) -> tuple[int, ...]:
+    """All but the last."""
+    return tuple(range(x.ndim - 1))
+
+
+def as_row(values: jax.Array, like: jax.Array) -> jax.Array:
+    """`(M,)` to be combined with `(..., M)`."""
+    return values.reshape((1,) * (like.ndim - 1) + values.shape)

@@ -1,0 +1,92 @@
+"""Batch normalisation, against Flax's, its derivative and its running averages too."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.models.normalization import BatchNorm
+
+MOMENTUM = 0.8
+
+
+def networks(**options):
+    """Ours and Flax's, of the same variables."""
+    return BatchNorm(momentum=MOMENTUM, **options), nn.BatchNorm(
+        momentum=MOMENTUM, **options
+    )
+
+
+@pytest.fixture
+def variables():
+    generator = np.random.default_rng(0)
+
+    def draw(low):
+        return jnp.asarray(generator.uniform(low, 2, size=5), jnp.float32)
+
+    return {
+        "params": {"scale": draw(0.5), "bias": draw(-2)},
+        "batch_stats": {"mean": draw(-2), "var": draw(0.5)},
+    }
+
+
+@pytest.fixture(params=[(16, 5), (4, 6, 3, 5)])
+def maps(request):
+    generator = np.random.default_rng(1)
+    return jnp.asarray(generator.normal(1, 3, request.param), jnp.float32)
+
+
+def test_variables_are_those_of_flax(maps, relaxed_jax):
+    ours, flax = (
+        model.init(jax.random.key(0), maps)
+        for model in networks(use_running_average=False)
+    )
+    chex.assert_trees_all_equal(ours, flax)
+
+
+def test_training_is_that_of_flax(variables, maps, relaxed_jax):
+    def trained(model, scale, bias, maps):
+        params = {"scale": scale, "bias": bias}
+        y, updated = model.apply(
+            {**variables, "params": params}, maps, mutable=["batch_stats"]
+        )
+        return (jnp.sin(y) * jnp.arange(5.0)).sum(), (y, updated)
+
+    results = [
+        jax.value_and_grad(
+            lambda *x, model=model: trained(model, *x), (0, 1, 2), has_aux=True
+        )(variables["params"]["scale"], variables["params"]["bias"], maps)
+        for model in networks(use_running_average=False)
+    ]
+    chex.assert_trees_all_close(*results, rtol=2e-5, atol=2e-5)
+
+
+def test_evaluation_is_that_of_flax(variables, maps, relaxed_jax):
+    ours, flax = (
+        model.apply(variables, maps) for model in networks(use_running_average=True)
+    )
+    np.testing.assert_allclose(ours, flax, rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_sums_in_float32(variables, relaxed_jax):
+    maps = jnp.full((4096, 5), 0.1, jnp.bfloat16)
+    model, _ = networks(use_running_average=False, dtype=jnp.bfloat16)
+    y, updated = model.apply(variables, maps, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    mean = updated["batch_stats"]["mean"]
+    before = variables["batch_stats"]["mean"]
+    assert mean.dtype == jnp.float32
+    expected = MOMENTUM * before + (1 - MOMENTUM) * float(jnp.bfloat16(0.1))
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
+
+
+def test_maps_without_variance_have_a_finite_slope(variables):
+    model, _ = networks(use_running_average=False)
+
+    def total(maps):
+        return jnp.square(model.apply(variables, maps, mutable=["batch_stats"])[0]).sum()
+
+    slope = jax.grad(total)(jnp.ones((8, 5)))
+    assert np.isfinite(slope).all()
