@@ -51,6 +51,8 @@ class Layers(NamedTuple):
         scale_free_loss: scale-free, cross channels, in [0, 1].
         before: feature-map similarity before the activation.
         after: the same after the activation.
+        before_centered: of maps from which their mean over the pixels is taken.
+        after_centered: likewise.
     """
 
     names: list[str]
@@ -60,6 +62,8 @@ class Layers(NamedTuple):
     scale_free_loss: np.ndarray
     before: np.ndarray
     after: np.ndarray
+    before_centered: np.ndarray
+    after_centered: np.ndarray
 
 
 def measure_kernels(params: chex.ArrayTree, pairs: Pairs) -> Kernels:
@@ -79,8 +83,8 @@ def measure_kernels(params: chex.ArrayTree, pairs: Pairs) -> Kernels:
 
 def measure_maps(
     model: nn.Module, variables: dict[str, Any], images: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Feature-map similarity before and after the activation, each `(layers,)`.
+) -> jax.Array:
+    """Feature-map similarity `(4, layers)`: before, after the activation; both, centered.
 
     Args:
         model: with an attribute `activation`, a name in `ACTIVATIONS`.
@@ -96,17 +100,22 @@ def measure_maps(
             variables=variables,
             activation=ACTIVATIONS[model.activation],
         )
-        sides = [
-            jnp.stack([cs.feature_map_similarity(maps[layer][side]) for layer in layers])
+        kinds = [
+            jnp.stack(
+                [
+                    cs.feature_map_similarity(maps[layer][side], center=center)
+                    for layer in layers
+                ]
+            )
+            for center in (False, True)
             for side in (0, 1)
         ]
-        return jnp.stack(sides).astype(jnp.float32)
+        return jnp.stack(kinds).astype(jnp.float32)
 
     size = min(len(images), IMAGES_AT_ONCE)
     whole = images[: len(images) // size * size]
     batches = whole.reshape(-1, size, *images.shape[1:])
-    before, after = jax.lax.map(of, batches).mean(0)
-    return before, after
+    return jax.lax.map(of, batches).mean(0)
 
 
 def order_of_use(
@@ -123,7 +132,7 @@ def order_of_use(
 
 
 def layers_of(
-    order: list[str], params: chex.ArrayTree, kernels: Kernels, before: Any, after: Any
+    order: list[str], params: chex.ArrayTree, kernels: Kernels, maps: Any
 ) -> Layers:
     """What was measured, with the names and shapes of the layers.
 
@@ -131,11 +140,11 @@ def layers_of(
         order: paths of the conv kernels, in the order of the result.
         params: of one network.
         kernels: from `measure_kernels`, of all seeds.
-        before: from `measure_maps`, likewise.
-        after: likewise.
+        maps: from `measure_maps`, `(seeds, 4, layers)`.
     """
     found = cs.conv_kernels(params)
     paths = list(found)
     columns = [paths.index(path) for path in order]
-    arrays = (np.asarray(x, np.float64)[:, columns] for x in (*kernels, before, after))
+    kinds = np.moveaxis(np.asarray(maps), 1, 0)
+    arrays = (np.asarray(x, np.float64)[:, columns] for x in (*kernels, *kinds))
     return Layers(order, [list(found[path].shape) for path in order], *arrays)

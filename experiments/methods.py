@@ -21,7 +21,7 @@ PAPER = Objective(channels="matched", normalize=False)
 SCALE_FREE = Objective(channels="cross", normalize=True)
 
 
-def unchanged(params: chex.ArrayTree, _: Callable) -> chex.ArrayTree:
+def unchanged(params: chex.ArrayTree, minimize: Callable) -> chex.ArrayTree:
     """The random parameters."""
     return params
 
@@ -31,8 +31,9 @@ class Method(NamedTuple):
 
     Attributes:
         summary: one line for people.
-        initialize: `initialize(params, minimize)` gives the parameters that training
-            starts from, `minimize(params, objective)` being the steps down an objective.
+        initialize: `initialize(params, minimize)` gives the parameters that training of
+            one network starts from, `minimize(params, objective)` being the steps down an
+            objective.
         regularizer: the objective whose gradient is added in training, if any.
         strength: its default factor.
     """
@@ -44,16 +45,12 @@ class Method(NamedTuple):
 
 
 def with_norms_of(params: chex.ArrayTree, reference: chex.ArrayTree) -> chex.ArrayTree:
-    """Each conv kernel scaled to the norm of the one in `reference`, for every seed."""
+    """Each conv kernel of a network scaled to the norm of the one in `reference`."""
 
     def scale(leaf: jax.Array, other: jax.Array) -> jax.Array:
-        if leaf.ndim != 5:  # (seeds, height, width, channels, kernels)
+        if leaf.ndim != 4:  # (height, width, channels, kernels)
             return leaf
-        axes = tuple(range(1, leaf.ndim))
-        norm, target = (
-            jnp.linalg.vector_norm(x, axis=axes, keepdims=True) for x in (leaf, other)
-        )
-        return leaf * (target / norm)
+        return leaf * (jnp.linalg.vector_norm(other) / jnp.linalg.vector_norm(leaf))
 
     return jax.tree.map(scale, params, reference)
 

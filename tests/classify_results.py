@@ -16,6 +16,8 @@ def measurement(seeds, scale=1.0):
         scale_free_loss=np.full((seeds, 3), 2.5 / 3),
         before=layers,
         after=layers,
+        before_centered=layers,
+        after_centered=layers,
     )
 
 

@@ -70,6 +70,8 @@ def layers(shapes, seeds, low):
         scale_free_loss=scale_free,
         before=before,
         after=after,
+        before_centered=before,
+        after_centered=after,
     )
 
 

@@ -1,7 +1,6 @@
 """Methods: what each does to the kernels before training."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,22 +10,26 @@ from experiments.methods import METHODS, PAPER
 
 @pytest.fixture(scope="module")
 def params():
-    """Two seeds of a network."""
-    keys = jax.random.split(jax.random.key(0), 3)
+    keys = jax.random.split(jax.random.key(0), 4)
     return {
         "Conv_0": {
-            "kernel": jax.random.normal(keys[0], (2, 3, 3, 1, 4)),
-            "bias": jax.random.normal(keys[1], (2, 4)),
+            "kernel": jax.random.normal(keys[0], (3, 3, 1, 4)),
+            "bias": jax.random.normal(keys[1], (4,)),
         },
-        "Dense_0": {"kernel": jax.random.normal(keys[2], (2, 8, 3))},
+        "Conv_1": {"kernel": jax.random.normal(keys[2], (3, 3, 4, 2))},
+        "Dense_0": {"kernel": jax.random.normal(keys[3], (8, 3))},
     }
 
 
 def halve_and_shift(params, objective):
     """Stands in for a minimiser, of which only the conv kernels' norms matter."""
-    factors = jnp.array([0.5, 0.25]).reshape(2, 1, 1, 1, 1)
-    kernel = params["Conv_0"]["kernel"][..., ::-1] * factors
-    return {**params, "Conv_0": {**params["Conv_0"], "kernel": kernel}}
+    kernels = {
+        layer: params[layer]["kernel"][..., ::-1] * factor
+        for layer, factor in (("Conv_0", 0.5), ("Conv_1", 0.25))
+    }
+    return params | {
+        layer: params[layer] | {"kernel": kernel} for layer, kernel in kernels.items()
+    }
 
 
 def test_control_takes_the_norms_of_paper_init_and_nothing_else(params):
@@ -39,9 +42,9 @@ def test_control_takes_the_norms_of_paper_init_and_nothing_else(params):
     scaled = METHODS["control"].initialize(params, minimize)
     reached = METHODS["paper-init"].initialize(params, minimize)
     assert seen == [PAPER, PAPER]
-    for seed in range(2):
+    for layer in ("Conv_0", "Conv_1"):
         kernel, expected, random = (
-            np.asarray(tree["Conv_0"]["kernel"][seed], np.float64)
+            np.asarray(tree[layer]["kernel"], np.float64)
             for tree in (scaled, reached, params)
         )
         norm = np.linalg.norm(expected)
@@ -65,9 +68,8 @@ def test_other_methods_start_from_the_random_weights(name, params):
     ],
 )
 def test_objectives_are_the_library_s(name, options, params):
-    first_seed = jax.tree.map(lambda leaf: leaf[0], params)
     objectives = []
     METHODS[f"{name}-init"].initialize(params, lambda _, given: objectives.append(given))
     assert objectives == [METHODS[f"{name}-reg"].regularizer]
-    value = cs.total_similarity(first_seed, **objectives[0]._asdict())
-    np.testing.assert_array_equal(value, cs.total_similarity(first_seed, **options))
+    value = cs.total_similarity(params, **objectives[0]._asdict())
+    np.testing.assert_array_equal(value, cs.total_similarity(params, **options))

@@ -79,7 +79,9 @@ class Trainer:
         """Trains all seeds; `on_epoch` is given each epoch's accuracies."""
         engine = self.engine(method.regularizer)
         clock, compiling = time.perf_counter(), engine.seconds_compiling
-        start = engine.start(method, self._minimize, self.feed.sample)
+        start = engine.start(
+            lambda params: method.initialize(params, self._minimize), self.feed.sample
+        )
         network, chosen = engine.networks(start, strength)
         losses, accuracies = [], []
         for epoch in range(1, self.epochs + 1):
@@ -122,6 +124,6 @@ class Trainer:
             )
         return self._engines[regularizer]
 
-    def _minimize(self, objective: Objective, params: chex.ArrayTree) -> chex.ArrayTree:
+    def _minimize(self, params: chex.ArrayTree, objective: Objective) -> chex.ArrayTree:
         minimize = partial(cs.minimize_similarity, preserve_norm=self.preserve_norm)
         return minimize(params, self.steps, pairs=self.pairs, **objective._asdict())[0]

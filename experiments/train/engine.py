@@ -27,7 +27,7 @@ from experiments.measurement import (
     measure_maps,
     order_of_use,
 )
-from experiments.methods import Method, Objective, Pairs
+from experiments.methods import Pairs
 from experiments.models.convolution import compiler_options
 from experiments.train.devices import by_row, everywhere
 from experiments.train.step import (
@@ -66,13 +66,14 @@ class Engine:
 
     Attributes:
         model: the network, with attributes `activation` and `momentum`.
-        optimizer: `optimizer(strength)` is the optimizer whose regularizer has that
-            factor; it may be traced.
+        optimizer: `optimizer(hyperparameters)`, of a number or a tree of numbers, which
+            may be traced: one program serves all of them.
         seeds: number of networks.
         mean: of each channel of the images.
         deviation: likewise.
         label_smoothing: probability that is spread over all classes.
         augment: whether to crop and flip images that are on the device.
+        first_seed: of the networks' seeds, which follow each other.
     """
 
     model: nn.Module
@@ -82,6 +83,7 @@ class Engine:
     deviation: np.ndarray
     label_smoothing: float = 0.0
     augment: bool = False
+    first_seed: int = 0
     _programs: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
     _seconds: list[float] = field(default_factory=list, init=False, repr=False)
 
@@ -92,18 +94,15 @@ class Engine:
 
     def start(
         self,
-        method: Method,
-        minimize: Callable[[Objective, chex.ArrayTree], chex.ArrayTree],
+        initialize: Callable[[chex.ArrayTree], chex.ArrayTree],
         images: np.ndarray,
     ) -> Variables:
-        """Random weights, initialised by a method, with running averages of `images`.
+        """Random weights, initialised, with running averages of `images`.
 
         Args:
-            method: what is done to the conv kernels before training.
-            minimize: `minimize(objective, params)`, for one network.
+            initialize: what is done to the random parameters of one network.
             images: of training, uint8.
         """
-        seeds = np.arange(self.seeds)
         sample = np.zeros((1, *images.shape[1:]), np.float32)
 
         def random(seeds: jax.Array) -> Variables:
@@ -111,13 +110,8 @@ class Engine:
                 lambda seed: dict(self.model.init(jax.random.key(seed), sample))
             )(seeds)
 
-        variables = self._run("random weights", random, seeds)
-        params = method.initialize(
-            variables["params"],
-            lambda params, objective: self._run(
-                ("minimize", objective), jax.vmap(partial(minimize, objective)), params
-            ),
-        )
+        variables = self._run("random weights", random, self._seeds)
+        params = self._run(initialize, jax.vmap(initialize), variables["params"])
 
         def averages(variables: Variables, images: jax.Array) -> Variables:
             pixels = self._normalized(images)
@@ -129,11 +123,13 @@ class Engine:
             ("averages", len(images)), averages, {**variables, "params": params}, images
         )
 
-    def networks(self, variables: Variables, strength: float) -> tuple[Network, Chosen]:
+    def networks(
+        self, variables: Variables, hyperparameters: Any
+    ) -> tuple[Network, Chosen]:
         """Networks about to be trained."""
 
         def make(variables: Variables) -> tuple[Network, Chosen]:
-            state = jax.vmap(self.optimizer(strength).init)(variables["params"])
+            state = jax.vmap(self.optimizer(hyperparameters).init)(variables["params"])
             none = jnp.zeros(self.seeds, jnp.int32)
             network = Network(variables, state, jnp.zeros(self.seeds), none)
             return network, Chosen(variables, jnp.full(self.seeds, -jnp.inf), none, none)
@@ -143,7 +139,7 @@ class Engine:
     def train(
         self,
         network: Network,
-        strength: float,
+        hyperparameters: Any,
         epoch: int,
         steps: range,
         batch_size: int,
@@ -155,7 +151,7 @@ class Engine:
 
         Args:
             network: is used up.
-            strength: of the regularizer.
+            hyperparameters: of the optimizer.
             epoch: counted from 1.
             steps: which ones, counted from 0.
             batch_size: images a step.
@@ -167,12 +163,12 @@ class Engine:
             network: Network,
             images: Images,
             seeds: jax.Array,
-            strength: jax.Array,
+            hyperparameters: Any,
             epoch: jax.Array,
             start: jax.Array,
             stop: jax.Array,
         ) -> Network:
-            optimizer = self.optimizer(strength)
+            optimizer = self.optimizer(hyperparameters)
 
             def one(network: Network, seed: jax.Array) -> Network:
                 key = jax.random.fold_in(jax.random.key(seed), epoch)
@@ -191,35 +187,34 @@ class Engine:
 
                 return jax.lax.fori_loop(start, stop, step, network)
 
-            return jax.vmap(one)(network, seeds)
+            return one_by_one(one)(network, seeds)
 
         return self._run(
             "train",
             train,
             network,
             images,
-            np.arange(self.seeds),
-            np.float32(strength),
+            self._seeds,
+            jax.tree.map(np.float32, hyperparameters),
             *map(np.int32, (epoch, steps.start, steps.stop)),
             donate=0,
         )
 
-    def train_on(self, network: Network, strength: float, batch: Images) -> Network:
+    def train_on(self, network: Network, hyperparameters: Any, batch: Images) -> Network:
         """Takes one step on a batch that is divided among the devices.
 
         Args:
             network: is used up.
-            strength: of the regularizer.
+            hyperparameters: of the optimizer.
             batch: the same for all seeds.
         """
 
-        def train(network: Network, batch: Images, strength: jax.Array) -> Network:
-            step = partial(self._step, self.optimizer(strength))
+        def train(network: Network, batch: Images, hyperparameters: Any) -> Network:
+            step = partial(self._step, self.optimizer(hyperparameters))
             return jax.vmap(step, in_axes=(0, None))(network, batch)
 
-        return self._run(
-            "train on", train, network, batch, np.float32(strength), donate=0
-        )
+        hyperparameters = jax.tree.map(np.float32, hyperparameters)
+        return self._run("train on", train, network, batch, hyperparameters, donate=0)
 
     def score(self, variables: Variables, batches: Iterable[Images]) -> np.ndarray:
         """Percentage of the images that are classified correctly, `(seeds,)`.
@@ -297,8 +292,12 @@ class Engine:
             order_of_use(self.model, one, sample),
             one["params"],
             self.kernels(variables, pairs),
-            *self._run(("maps", images.shape), maps, variables, images),
+            self._run(("maps", images.shape), maps, variables, images),
         )
+
+    @property
+    def _seeds(self) -> np.ndarray:
+        return np.arange(self.first_seed, self.first_seed + self.seeds)
 
     def _step(
         self, optimizer: optax.GradientTransformation, network: Network, batch: Images
@@ -324,6 +323,13 @@ class Engine:
             self._programs[name] = lowered.compile(compiler_options())
             self._seconds.append(time.perf_counter() - clock)
         return self._programs[name](*arguments)
+
+
+def one_by_one(function: Callable) -> Callable:
+    """`jax.vmap`, or on CPUs, where it gains nothing, a loop over the seeds."""
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)
+    return lambda *arguments: jax.lax.map(lambda each: function(*each), arguments)
 
 
 def all_finite(tree: chex.ArrayTree) -> jax.Array:

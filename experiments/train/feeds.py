@@ -17,7 +17,8 @@ from experiments.train.step import Network
 
 SCORED_AT_ONCE = 512
 SAMPLE = 256
-# Of ImageNet's pixels, 0 to 255: what streamed images are normalised by, as usual.
+# Of ImageNet's pixels, 0 to 255: what streamed images are normalised by, as usual; by
+# the means of these where they are not red, green and blue.
 IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 IMAGENET_DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 
@@ -44,7 +45,12 @@ class Feed(Protocol):
     sample: np.ndarray
 
     def train(
-        self, engine: Engine, network: Network, strength: float, epoch: int, steps: range
+        self,
+        engine: Engine,
+        network: Network,
+        hyperparameters: Any,
+        epoch: int,
+        steps: range,
     ) -> Network:
         """Takes some steps of an epoch; `network` is used up."""
 
@@ -70,11 +76,16 @@ class Resident:
         self._images = Images(*replicated(tuple(dataset.train)))
 
     def train(
-        self, engine: Engine, network: Network, strength: float, epoch: int, steps: range
+        self,
+        engine: Engine,
+        network: Network,
+        hyperparameters: Any,
+        epoch: int,
+        steps: range,
     ) -> Network:
         """Takes some steps of an epoch, in one program."""
         return engine.train(
-            network, strength, epoch, steps, self._batch_size, self._images
+            network, hyperparameters, epoch, steps, self._batch_size, self._images
         )
 
     def score(self, split: str) -> Iterator[Images]:
@@ -106,10 +117,14 @@ class Streamed:
             "test": np.arange(source.sizes["test"]),
         }
         self.classes = source.classes
-        self.shape = (image_size, image_size, 3)
+        channels = source.shape[-1]
+        self.shape = (image_size, image_size, channels)
         self.sizes = {split: len(chosen) for split, chosen in self._indices.items()}
         self.steps = self.sizes["train"] // batch_size
-        self.mean, self.deviation = IMAGENET_MEAN, IMAGENET_DEVIATION
+        self.mean, self.deviation = (
+            of if channels == 3 else np.full(channels, of.mean())
+            for of in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+        )
         self.sample = next(
             score_stream(
                 source,
@@ -126,7 +141,12 @@ class Streamed:
         self._next = (0, 0)  # epoch and step that the stream is at
 
     def train(
-        self, engine: Engine, network: Network, strength: float, epoch: int, steps: range
+        self,
+        engine: Engine,
+        network: Network,
+        hyperparameters: Any,
+        epoch: int,
+        steps: range,
     ) -> Network:
         """Takes some steps of an epoch, a program each."""
         if self._next != (epoch, steps.start):
@@ -145,7 +165,7 @@ class Streamed:
             )
             self._stream = prefetched(local, divided)
         for _ in steps:
-            network = engine.train_on(network, strength, next(self._stream))
+            network = engine.train_on(network, hyperparameters, next(self._stream))
         self._next = (epoch, steps.stop)
         return network
 
