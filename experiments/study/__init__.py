@@ -1,0 +1,1 @@
+"""Whether Convolutional Similarity helps: every claim of the paper, measured."""

@@ -1,0 +1,159 @@
+"""What the results of a setting say: differences to the baseline, seed by seed."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from experiments.interval import Interval, interval
+from experiments.study.plan import BASELINE
+from experiments.study.results import Outcome, Trial
+
+# Of all differences that are called clear, the share that chance may have made.
+FALSE_DISCOVERIES = 0.05
+SIMILARITIES = ("before", "after", "before_centered", "after_centered")
+
+
+class Finding(NamedTuple):
+    """What a treatment came to on the test images, beside the baseline.
+
+    Attributes:
+        trial: see there.
+        accuracy: percentage, over the seeds that did not diverge.
+        gain: accuracy less the baseline's of the same seed.
+        chance: probability of a difference this large if there were none, by the paired
+            t-test; adjusted for the number of treatments by Benjamini and Hochberg.
+        sooner: epochs fewer to reach what the baseline has after half of its epochs.
+        similarity: `(kind, moment)` to the mean feature-map similarity of all layers;
+            kinds are `SIMILARITIES`; moments `"start"`, `"middle"` and `"end"`.
+        norm: of all conv kernels before training.
+    """
+
+    trial: Trial
+    accuracy: Interval
+    gain: Interval
+    chance: float
+    sooner: Interval
+    similarity: dict[tuple[str, str], float]
+    norm: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference is more than chance would explain."""
+        return self.chance < FALSE_DISCOVERIES
+
+
+def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
+    """By treatment, of all that were scored on the test images, beside the baseline."""
+    tested = {t.treatment: (t, o) for t, o in outcomes.items() if t.split == "test"}
+    if BASELINE not in tested:
+        return {}
+    _, baseline = tested[BASELINE]
+    found = {}
+    for name, (trial, outcome) in tested.items():
+        ours, theirs = accuracies(outcome), accuracies(baseline)
+        gain = paired(ours, theirs)
+        found[name] = Finding(
+            trial,
+            interval(ours[np.isfinite(ours)]),
+            interval(gain),
+            chance_of(gain),
+            interval(
+                paired(
+                    -time_to_target(outcome, baseline),
+                    -time_to_target(baseline, baseline),
+                )
+            ),
+            similarities(outcome),
+            norm_at_start(outcome),
+        )
+    return adjusted(found)
+
+
+def adjusted(found: dict[str, Finding]) -> dict[str, Finding]:
+    """Findings whose probabilities are adjusted for their number."""
+    names = [name for name in found if np.isfinite(found[name].chance)]
+    if not names:
+        return found
+    chances = stats.false_discovery_control([found[name].chance for name in names])
+    return found | {
+        name: found[name]._replace(chance=float(chance))
+        for name, chance in zip(names, chances, strict=True)
+    }
+
+
+def accuracies(outcome: Outcome) -> np.ndarray:
+    """Of each seed; NaN if it diverged."""
+    return np.array([score.accuracy for score in outcome.scores])
+
+
+def paired(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Differences seed by seed, where both are known."""
+    difference = ours - theirs
+    return difference[np.isfinite(difference)]
+
+
+def chance_of(differences: np.ndarray) -> float:
+    """The two-sided probability of a mean that far from 0; NaN if all are 0.
+
+    >>> round(chance_of(np.array([1.0, 2.0, 3.0])), 4)
+    0.0742
+    """
+    if len(differences) < 2 or not differences.any():
+        return np.nan
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def curves(outcome: Outcome) -> np.ndarray:
+    """Validation accuracy after each epoch, `(seeds, epochs)`."""
+    seeds = [score.seed for score in outcome.scores]
+    last = max(row.epoch for row in outcome.epochs)
+    table = np.full((len(seeds), last), np.nan)
+    for row in outcome.epochs:
+        table[seeds.index(row.seed), row.epoch - 1] = row.accuracy
+    return table
+
+
+def time_to_target(outcome: Outcome, baseline: Outcome) -> np.ndarray:
+    """Epochs that each seed takes to what the baseline has after half of its epochs."""
+    theirs = curves(baseline)
+    target = float(np.nanmean(theirs[:, theirs.shape[1] // 2 - 1]))
+    return np.array([epochs_to(curve, target) for curve in curves(outcome)])
+
+
+def epochs_to(curve: np.ndarray, target: float) -> float:
+    """Epochs until a curve first reaches a target, between epochs along a line.
+
+    It starts from 0 before the first epoch; NaN if it never gets there.
+
+    >>> epochs_to(np.array([40.0, 50.0, 60.0]), 55.0), epochs_to(np.array([40.0]), 20.0)
+    (2.5, 0.5)
+    """
+    reached = np.flatnonzero(curve >= target)
+    if not len(reached):
+        return np.nan
+    epoch = reached[0]
+    before = curve[epoch - 1] if epoch else 0.0
+    return float(epoch + (target - before) / (curve[epoch] - before))
+
+
+def similarities(outcome: Outcome) -> dict[tuple[str, str], float]:
+    """Mean over layers and seeds at each moment, as in `Finding`."""
+    epochs = sorted({row.epoch for row in outcome.layers})
+    moments = zip(("start", "middle", "end"), epochs, strict=True)
+    return {
+        (kind, moment): float(
+            np.nanmean(
+                [getattr(row, kind) for row in outcome.layers if row.epoch == epoch]
+            )
+        )
+        for moment, epoch in moments
+        for kind in SIMILARITIES
+    }
+
+
+def norm_at_start(outcome: Outcome) -> float:
+    """Norm of all conv kernels before training, the mean over seeds."""
+    squares = [row.norm**2 for row in outcome.layers if row.epoch == 0]
+    return float(np.sqrt(np.sum(squares) / len(outcome.scores)))

@@ -1,0 +1,210 @@
+"""The results page: what to use, and every setting's tables and plots, from its rows."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.interval import Interval
+from experiments.run_folder import replacing, writing
+from experiments.study import plots
+from experiments.study.findings import Finding, findings
+from experiments.study.plan import BASELINE
+from experiments.study.results import Outcome, Results
+from experiments.study.settings import SETTINGS, Setting
+from experiments.study.treatments import TREATMENTS, Kind
+from experiments.study.verdict import verdict
+from experiments.table import aligned
+
+PAGE = "RESULTS.md"
+SHOWN = ("none", "shrunk", "paper-init", "scale-free-init", "paper-reg", "scale-free-reg")
+INTRODUCTION = """\
+# Does it help?
+
+This page is made by `python -m experiments.study` from the rows in
+`experiments/results/`, and the same command repeats them. Each treatment of the conv
+kernels is given the same number of trials on held-out training images to choose its
+strength and its learning rate, and the baseline as many to choose its learning rate.
+What was chosen is trained again from other seeds and scored once on the test images. ±
+is the 95 % interval over seeds (Student t); differences are of equal seeds: the same
+random weights, the same images in the same order. "Clear" is a difference of which,
+among all those of a setting, chance makes at most 5 % (paired t-test, Benjamini and
+Hochberg).
+"""
+
+
+def write_page(folder: Path) -> Path | None:
+    """Writes `RESULTS.md` and its plots beside the folder of results.
+
+    Returns:
+        The page; None if nothing was scored on test images yet.
+
+    Raises:
+        ValueError: a file of results is damaged.
+        OSError: it cannot be written.
+    """
+    known = {name: Results(folder / name).outcomes for name in SETTINGS}
+    tested = {name: tests_of(outcomes) for name, outcomes in known.items()}
+    found = {name: findings(outcomes) for name, outcomes in known.items()}
+    found = {name: each for name, each in found.items() if len(each) > 1}
+    if not found:
+        return None
+    sections = [INTRODUCTION, verdict(found)]
+    figures: dict[str, Figure] = {}
+    for name in found:
+        drawn = draw(name, tested[name], found[name])
+        figures |= drawn
+        sections.append(section(name, SETTINGS[name], tested[name], found[name], drawn))
+    sections.append(glossary({t for each in found.values() for t in each}))
+    page, pictures = folder.parent / PAGE, folder.parent / "figures"
+    with writing(folder.parent, "--results"):
+        pictures.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            with replacing(pictures / name, "wb") as file:
+                figure.savefig(file, format="png")
+        with replacing(page, "w") as file:
+            file.write("\n".join(sections))
+    return page
+
+
+def tests_of(outcomes: Mapping) -> dict[str, Outcome]:
+    """By treatment, what was scored on the test images."""
+    return {t.treatment: each for t, each in outcomes.items() if t.split == "test"}
+
+
+def draw(
+    name: str, outcomes: Mapping[str, Outcome], found: Mapping[str, Finding]
+) -> dict[str, Figure]:
+    """The plots of a setting, by the name of the file."""
+    shown = tuple(treatment for treatment in SHOWN if treatment in outcomes)
+    others = tuple(treatment for treatment in shown if treatment != BASELINE)
+    kinds = {
+        "gains": plots.gains(found, name),
+        "similarity": plots.similarity(outcomes, shown, name),
+    }
+    if others:
+        kinds["convergence"] = plots.convergence(outcomes, others, name)
+    return {f"study-{name}-{kind}.png": figure for kind, figure in kinds.items()}
+
+
+def section(
+    name: str,
+    setting: Setting,
+    outcomes: Mapping[str, Outcome],
+    found: Mapping[str, Finding],
+    figures: Mapping[str, Figure],
+) -> str:
+    """All there is to say of a setting."""
+    config = setting.config
+    size = "all" if config.train_size is None else f"{config.train_size:,}"
+    pictures = "\n\n".join(f"![{file}](figures/{file})" for file in figures)
+    score = next(iter(outcomes.values())).scores[0]
+    return (
+        f"## {name}\n\n{setting.summary[0].upper()}{setting.summary[1:]}: "
+        f"{config.epochs} epochs of {size} training images of {config.dataset}, batches "
+        f"of {config.batch_size}, {setting.optimizer}, {config.schedule} schedule; "
+        f"{len(outcomes[BASELINE].scores)} seeds; on {score.device}.\n\n"
+        f"```\n{accuracy_table(found)}\n```\n\n```\n{similarity_table(found)}\n```\n\n"
+        f"{pictures}\n"
+    )
+
+
+def accuracy_table(found: Mapping[str, Finding]) -> str:
+    """Treatments by their gain in accuracy."""
+    header = [
+        "treatment",
+        "strength",
+        "learning rate",
+        "test accuracy %",
+        "less none's",
+        "clear",
+        "epochs sooner",
+    ]
+    rows = []
+    for name in by_gain(found):
+        finding = found[name]
+        base = name == BASELINE
+        rows.append(
+            [
+                name,
+                "" if base else f"{finding.trial.strength:g}",
+                f"{finding.trial.learning_rate:g}",
+                reach(finding.accuracy),
+                "" if base else signed(finding.gain),
+                ""
+                if not finding.clear
+                else "better"
+                if finding.gain.mean > 0
+                else "worse",
+                "" if base else signed(finding.sooner),
+            ]
+        )
+    return aligned(header, rows)
+
+
+def similarity_table(found: Mapping[str, Finding]) -> str:
+    """Feature-map similarity, the mean over layers, at the start and at the end."""
+    kinds = {
+        "before": "before\nactivation",
+        "after": "after\nactivation",
+        "before_centered": "before,\ncentered",
+        "after_centered": "after,\ncentered",
+    }
+    rows = [
+        [
+            name,
+            f"{found[name].norm:.3g}",
+            *(
+                f"{found[name].similarity[kind, 'start']:.3f} → "
+                f"{found[name].similarity[kind, 'end']:.3f}"
+                for kind in kinds
+            ),
+        ]
+        for name in by_gain(found)
+    ]
+    return aligned(["treatment", "kernel norm\nat the start", *kinds.values()], rows)
+
+
+def by_gain(found: Mapping[str, Finding]) -> list[str]:
+    """Treatments, the largest gain first; those that diverged last."""
+
+    def gain(name: str) -> float:
+        mean = 0.0 if name == BASELINE else found[name].gain.mean
+        return mean if np.isfinite(mean) else -np.inf
+
+    return sorted(found, key=gain, reverse=True)
+
+
+def glossary(names: set[str]) -> str:
+    """What the treatments are."""
+    rows = [
+        f"| {name} | {treatment.kind.value} | {treatment.summary} |"
+        for name, treatment in TREATMENTS.items()
+        if name in names and treatment.kind is not Kind.BASELINE
+    ]
+    return "\n".join(
+        [
+            "## Treatments",
+            "",
+            "The strength of an initialization is its number of steps of Adam at 2e-3 "
+            "(of zero-mean, the fraction), that of a regularizer the factor of its loss.",
+            "",
+            "| treatment | kind | |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def reach(value: Interval) -> str:
+    """A mean and its interval."""
+    if np.isnan(value.mean):
+        return "-"
+    return f"{value.mean:.2f} ± {value.reach:.2f}"
+
+
+def signed(value: Interval) -> str:
+    """The same, with a sign."""
+    return "+" * (value.mean >= 0) + reach(value)

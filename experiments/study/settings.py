@@ -1,0 +1,157 @@
+"""Where treatments are compared: images, a network, and how it is trained."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from experiments.study.treatments import TREATMENTS
+from experiments.train.config import Config
+
+EVERY = tuple(TREATMENTS)
+MAIN = ("none", "paper-init", "shrunk", "scale-free-init", "paper-reg", "scale-free-reg")
+REGULARIZERS = (
+    "none",
+    "paper-reg",
+    "paper-decoupled-reg",
+    "scale-free-reg",
+    "scale-free-decoupled-reg",
+)
+# Options of `experiments.train` that a setting fixes.
+OPTIONS = (
+    "dataset",
+    "train_size",
+    "validation",
+    "augment",
+    "model",
+    "width",
+    "activation",
+    "dtype",
+    "epochs",
+    "batch_size",
+    "schedule",
+    "milestones",
+    "momentum",
+    "weight_decay",
+    "label_smoothing",
+)
+CIFAR = Config(
+    config="",
+    dataset="cifar10",
+    train_size=5000,
+    validation=0.1,
+    model="cnn",
+    width=0.5,
+    epochs=8,
+    batch_size=64,
+)
+
+
+DIGITS = Config(config="", dataset="digits", width=0.5, epochs=15, batch_size=32)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One comparison.
+
+    Attributes:
+        summary: a line for people.
+        config: the images, the network and how it is trained; its method, learning
+            rate and seeds are not looked at.
+        learning_rates: those that are tried, from the smallest to the largest.
+        treatments: those that are compared, the baseline first.
+        optimizer: SGD with the configuration's momentum, or AdamW.
+        tuned: number of seeds of each trial that chooses; the result has others.
+        seeds: number of seeds of the result.
+        like: the setting whose choice of strengths is taken.
+        needs_gpu: whether it takes days on a CPU.
+    """
+
+    summary: str
+    config: Config
+    learning_rates: tuple[float, ...]
+    treatments: tuple[str, ...] = EVERY
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    tuned: int = 2
+    seeds: int = 5
+    like: str | None = None
+    needs_gpu: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """All that its results have in common."""
+        options = {name: getattr(self.config, name) for name in OPTIONS}
+        own = ("optimizer", "tuned", "seeds")
+        return options | {name: getattr(self, name) for name in own}
+
+
+SETTINGS: dict[str, Setting] = {
+    "batch-norm": Setting(
+        "small CNN of half width, batch normalization, 5,000 CIFAR-10 images",
+        CIFAR,
+        (0.005, 0.01, 0.015, 0.02, 0.03, 0.04),
+    ),
+    "plain": Setting(
+        "the same network without batch normalization",
+        replace(CIFAR, model="cnn-plain"),
+        (0.005, 0.01, 0.02, 0.04, 0.08, 0.16),
+    ),
+    "quarter-width": Setting(
+        "batch-norm at half its width, with strengths as they were chosen there",
+        replace(CIFAR, width=0.25),
+        (0.005, 0.01, 0.015, 0.02, 0.03, 0.04),
+        MAIN,
+        like="batch-norm",
+    ),
+    "full-width": Setting(
+        "batch-norm at twice its width, with strengths as they were chosen there",
+        replace(CIFAR, width=1.0),
+        (0.005, 0.01, 0.015, 0.02, 0.03, 0.04),
+        MAIN,
+        like="batch-norm",
+    ),
+    "digits": Setting(
+        "another set of images, with the strengths of batch-norm",
+        DIGITS,
+        (0.005, 0.01, 0.02, 0.04, 0.08, 0.16),
+        MAIN,
+        like="batch-norm",
+        seeds=10,
+    ),
+    "digits-plain": Setting(
+        "another set of images, with the strengths of plain",
+        replace(DIGITS, model="cnn-plain"),
+        (0.005, 0.01, 0.02, 0.04, 0.08, 0.16),
+        MAIN,
+        like="plain",
+        seeds=10,
+    ),
+    "no-momentum": Setting(
+        "batch-norm, trained by SGD without momentum",
+        replace(CIFAR, momentum=0.0),
+        (0.05, 0.1, 0.15, 0.2, 0.3, 0.4),
+        REGULARIZERS,
+    ),
+    "adamw": Setting(
+        "batch-norm, trained by AdamW",
+        replace(CIFAR, weight_decay=1e-2),
+        (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004),
+        REGULARIZERS,
+        optimizer="adamw",
+    ),
+    "resnet18": Setting(
+        "ResNet-18 on all of CIFAR-10, cropped and flipped, for a GPU",
+        Config(
+            config="",
+            dataset="cifar10",
+            validation=0.1,
+            augment=True,
+            model="resnet18",
+            dtype="bfloat16",
+            epochs=16,
+            batch_size=512,
+            weight_decay=5e-4,
+            label_smoothing=0.1,
+        ),
+        (0.05, 0.1, 0.2, 0.3, 0.4, 0.8),
+        MAIN,
+        needs_gpu=True,
+    ),
+}
