@@ -9,6 +9,7 @@ from scipy import stats
 from experiments.interval import Interval, interval
 from experiments.study.plan import BASELINE
 from experiments.study.results import Outcome, Trial
+from experiments.study.treatments import TREATMENTS
 
 # Of all differences that are called clear, the share that chance may have made.
 FALSE_DISCOVERIES = 0.05
@@ -24,6 +25,7 @@ class Finding(NamedTuple):
         gain: accuracy less the baseline's of the same seed.
         chance: probability of a difference this large if there were none, by the paired
             t-test; adjusted for the number of treatments by Benjamini and Hochberg.
+        beyond: the same, less its control's; NaN without one.
         sooner: epochs fewer to reach what the baseline has after half of its epochs.
         similarity: `(kind, moment)` to the mean feature-map similarity of all layers;
             kinds are `SIMILARITIES`; moments `"start"`, `"middle"` and `"end"`.
@@ -34,6 +36,7 @@ class Finding(NamedTuple):
     accuracy: Interval
     gain: Interval
     chance: float
+    beyond: Interval
     sooner: Interval
     similarity: dict[tuple[str, str], float]
     norm: float
@@ -59,6 +62,7 @@ def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
             interval(ours[np.isfinite(ours)]),
             interval(gain),
             chance_of(gain),
+            interval(paired(ours, control_of(name, tested))),
             interval(
                 paired(
                     -time_to_target(outcome, baseline),
@@ -69,6 +73,14 @@ def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
             norm_at_start(outcome),
         )
     return adjusted(found)
+
+
+def control_of(name: str, tested: Mapping[str, tuple[Trial, Outcome]]) -> np.ndarray:
+    """Accuracies of the treatment's control; NaN if there is none."""
+    control = TREATMENTS[name].control
+    if control not in tested:
+        return np.full(len(tested[name][1].scores), np.nan)
+    return accuracies(tested[control][1])
 
 
 def adjusted(found: dict[str, Finding]) -> dict[str, Finding]:

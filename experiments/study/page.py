@@ -119,6 +119,7 @@ def accuracy_table(found: Mapping[str, Finding]) -> str:
         "test accuracy %",
         "less none's",
         "clear",
+        "less its control's",
         "epochs sooner",
     ]
     rows = []
@@ -137,6 +138,7 @@ def accuracy_table(found: Mapping[str, Finding]) -> str:
                 else "better"
                 if finding.gain.mean > 0
                 else "worse",
+                "" if np.isnan(finding.beyond.mean) else signed(finding.beyond),
                 "" if base else signed(finding.sooner),
             ]
         )

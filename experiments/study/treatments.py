@@ -49,6 +49,7 @@ class Treatment(NamedTuple):
         regularize: `regularize(strength)` adds a gradient to the updates; the strength
             may be traced.
         decoupled: whether it comes after the optimizer's preconditioner.
+        control: the treatment that changes the norms alone as this one does.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Treatment(NamedTuple):
     initialize: Callable[[chex.ArrayTree, float], chex.ArrayTree] = unchanged
     regularize: Callable[[Any], optax.GradientTransformation] | None = None
     decoupled: bool = False
+    control: str | None = None
 
 
 def similarity_steps(
@@ -128,6 +130,7 @@ TREATMENTS: dict[str, Treatment] = {
         "the paper's loss minimised before training, all pairs",
         STEPS,
         partial(similarity_steps, objective=PAPER),
+        control="shrunk",
     ),
     "shrunk": Treatment(
         Kind.CONTROL,
@@ -158,6 +161,7 @@ TREATMENTS: dict[str, Treatment] = {
         "100 steps of scale-free-init, then scaled to the norms that paper-init reaches",
         STEPS,
         scale_free_and_shrunk,
+        control="shrunk",
     ),
     "paper-norm-init": Treatment(
         Kind.SIMILARITY,
@@ -170,6 +174,7 @@ TREATMENTS: dict[str, Treatment] = {
         "the paper's loss minimised before training, adjacent pairs, as its code has it",
         STEPS,
         partial(similarity_steps, objective=PAPER, pairs="adjacent"),
+        control="shrunk",
     ),
     "zero-mean": Treatment(
         Kind.CONTROL,
@@ -195,6 +200,7 @@ TREATMENTS: dict[str, Treatment] = {
         "the paper's loss added in training, all pairs",
         decades(1e-5),
         regularize=similarity(PAPER),
+        control="decay",
     ),
     "scale-free-reg": Treatment(
         Kind.SIMILARITY,
@@ -243,6 +249,7 @@ TREATMENTS: dict[str, Treatment] = {
         "the paper's loss added in training, adjacent pairs, as its code has it",
         decades(1e-5),
         regularize=similarity(PAPER, "adjacent"),
+        control="decay",
     ),
     "paper-decoupled-reg": Treatment(
         Kind.SIMILARITY,
@@ -250,6 +257,7 @@ TREATMENTS: dict[str, Treatment] = {
         decades(1e-4),
         regularize=similarity(PAPER),
         decoupled=True,
+        control="decay",
     ),
     "scale-free-decoupled-reg": Treatment(
         Kind.SIMILARITY,
