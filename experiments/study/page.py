@@ -50,7 +50,7 @@ def write_page(folder: Path) -> Path | None:
     found = {name: each for name, each in found.items() if len(each) > 1}
     if not found:
         return None
-    sections = [INTRODUCTION, verdict(found)]
+    sections = [INTRODUCTION, verdict(found), f"```\n{overview(found)}\n```\n"]
     figures: dict[str, Figure] = {}
     for name in found:
         drawn = draw(name, tested[name], found[name])
@@ -86,6 +86,28 @@ def draw(
     if others:
         kinds["convergence"] = plots.convergence(outcomes, others, name)
     return {f"study-{name}-{kind}.png": figure for kind, figure in kinds.items()}
+
+
+def overview(found: Mapping[str, Mapping[str, Finding]]) -> str:
+    """Gain of every treatment in every setting; a star marks those that are clear."""
+    names = [
+        name
+        for name in TREATMENTS
+        if name != BASELINE and any(name in findings for findings in found.values())
+    ]
+
+    def cell(finding: Finding | None) -> str:
+        if finding is None:
+            return ""
+        return signed(finding.gain) + (" *" if finding.clear else "  ")
+
+    rows = [
+        [name, *(cell(findings.get(name)) for findings in found.values())]
+        for name in names
+    ]
+    baseline = [f"{reach(findings[BASELINE].accuracy)}  " for findings in found.values()]
+    header = ["test accuracy less none's, points", *found]
+    return aligned(header, [["none itself, %", *baseline], *rows])
 
 
 def section(

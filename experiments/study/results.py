@@ -106,8 +106,10 @@ class Results:
         self.outcomes: dict[Trial, Outcome] = {}
         for number, (name, kind) in enumerate(FILES.items()):
             for trial, row in read_rows(folder / f"{name}.csv", kind):
-                outcome = self.outcomes.setdefault(trial, Outcome([], [], []))
-                outcome[number].append(row)
+                if kind is Score:
+                    self.outcomes.setdefault(trial, Outcome([], [], []))
+                if trial in self.outcomes:  # or it was interrupted while it was kept
+                    self.outcomes[trial][number].append(row)
 
     def claim(self, options: Any) -> None:
         """Makes the folder that of a setting; see `run_folder.claim`."""
@@ -144,7 +146,7 @@ def read_rows(path: Path, kind: Any) -> list[tuple[Trial, Any]]:
             (revived(Trial, line[:size]), revived(kind, line[size:]))
             for line in lines[1:]
         ]
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 

@@ -15,6 +15,8 @@ REGULARIZERS = (
     "scale-free-reg",
     "scale-free-decoupled-reg",
 )
+# What chooses and what is reported has no seed in common.
+TUNED_FROM, SEEDS_FROM = 5, 10
 # Options of `experiments.train` that a setting fixes.
 OPTIONS = (
     "dataset",
@@ -59,8 +61,8 @@ class Setting:
         learning_rates: those that are tried, from the smallest to the largest.
         treatments: those that are compared, the baseline first.
         optimizer: SGD with the configuration's momentum, or AdamW.
-        tuned: number of seeds of each trial that chooses; the result has others.
-        seeds: number of seeds of the result.
+        tuned: number of seeds of each trial that chooses, counted from `TUNED_FROM`.
+        seeds: number of seeds of the result, counted from `SEEDS_FROM`.
         like: the setting whose choice of strengths is taken.
         needs_gpu: whether it takes days on a CPU.
     """
@@ -71,7 +73,7 @@ class Setting:
     treatments: tuple[str, ...] = EVERY
     optimizer: Literal["sgd", "adamw"] = "sgd"
     tuned: int = 2
-    seeds: int = 5
+    seeds: int = 10
     like: str | None = None
     needs_gpu: bool = False
 
@@ -113,7 +115,6 @@ SETTINGS: dict[str, Setting] = {
         (0.005, 0.01, 0.02, 0.04, 0.08, 0.16),
         MAIN,
         like="batch-norm",
-        seeds=10,
     ),
     "digits-plain": Setting(
         "another set of images, with the strengths of plain",
@@ -121,7 +122,6 @@ SETTINGS: dict[str, Setting] = {
         (0.005, 0.01, 0.02, 0.04, 0.08, 0.16),
         MAIN,
         like="plain",
-        seeds=10,
     ),
     "no-momentum": Setting(
         "batch-norm, trained by SGD without momentum",

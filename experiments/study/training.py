@@ -13,7 +13,7 @@ import optax
 from experiments.measurement import Layers
 from experiments.run_folder import versions
 from experiments.study.results import Epoch, Layer, Outcome, Score, Trial
-from experiments.study.settings import Setting
+from experiments.study.settings import SEEDS_FROM, TUNED_FROM, Setting
 from experiments.study.treatments import TREATMENTS
 from experiments.train.engine import Engine
 from experiments.train.feeds import Resident, fitting_model
@@ -112,7 +112,7 @@ class Trainer:
                 ),
                 optimizer=partial(self._optimizer, trial.treatment),
                 seeds=self._setting.seeds if final else self._setting.tuned,
-                first_seed=0 if final else self._setting.seeds,
+                first_seed=SEEDS_FROM if final else TUNED_FROM,
                 mean=self._feed.mean,
                 deviation=self._feed.deviation,
                 label_smoothing=config.label_smoothing,
