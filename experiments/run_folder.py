@@ -7,9 +7,9 @@ whole; one that is short writes all of a new folder, or nothing.
 import csv
 import json
 import math
-import os
 import platform
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -68,8 +68,11 @@ def claim(path: Path, options: Mapping[str, Any], about: Mapping[str, Any]) -> N
 
 @contextmanager
 def replacing(path: Path, mode: str) -> Iterator[IO]:
-    """Opens a file to write; `path` is replaced when all of it is written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Opens a file to write; `path` is replaced when all of it is written.
+
+    Processes on one host or several may write the same file: the last one to end wins.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         encoding = None if "b" in mode else "utf-8"
         with temporary.open(mode, encoding=encoding) as file:
@@ -118,14 +121,15 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> No
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Says of which folder it is that it cannot be written."""
+def writing(path: Path, name: str = "--output") -> Iterator[None]:
+    """Says of which folder it is that it cannot be written, and what it is called."""
     try:
         yield
     except OSError as error:
-        reason = ": ".join(map(str, filter(None, (error.strerror, error.filename))))
+        file = error.filename2 or error.filename  # of two, that which was to be replaced
+        reason = ": ".join(map(str, filter(None, (error.strerror, file))))
         raise OSError(
-            f"--output is {path}, which cannot be written: {reason or error}"
+            f"{name} is {path}, which cannot be written: {reason or error}"
         ) from error
 
 

@@ -10,14 +10,30 @@ from experiments.report.scalars import Scalars
 from tests.run_report_case import history
 
 
+def masked_crc32c(content):
+    """The checksum of TensorFlow's records, bit by bit."""
+    remainder = 0xFFFFFFFF
+    for byte in content:
+        remainder ^= byte
+        for _ in range(8):
+            remainder = (remainder >> 1) ^ (0x82F63B78 if remainder & 1 else 0)
+    checksum = remainder ^ 0xFFFFFFFF
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
 def events(folder):
     """The events of a folder. A record: length, its checksum, an event, its checksum."""
     found = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content = path.read_bytes()
         while content:
-            (length,) = struct.unpack("<Q", content[:8])
-            found.append(Event.FromString(content[12 : 12 + length]))
+            length, checksum = struct.unpack("<QI", content[:12])
+            event = content[12 : 12 + length]
+            assert checksum == masked_crc32c(content[:8])
+            assert content[12 + length : 16 + length] == struct.pack(
+                "<I", masked_crc32c(event)
+            )
+            found.append(Event.FromString(event))
             content = content[16 + length :]
     return found
 
@@ -39,9 +55,9 @@ def points(folder):
 
 def test_every_quantity_of_every_seed_and_epoch(tmp_path):
     epochs = history(seeds=2, epochs=3)
-    with Scalars(tmp_path, 0) as scalars:
-        for epoch in epochs:
-            scalars.add(epoch)
+    scalars = Scalars(tmp_path, 0)
+    for epoch in epochs:
+        scalars.add(epoch)
     assert {path.name for path in (tmp_path / "tensorboard").iterdir()} == {
         "seed-0",
         "seed-1",
@@ -64,17 +80,16 @@ def test_what_is_added_is_on_the_disk_at_once(tmp_path):
         scalars.add(epoch)
         steps = points(tmp_path / "tensorboard" / "seed-0")["norm"]
         assert list(steps) == list(range(epoch.epoch + 1))
-    scalars.close()
 
 
 def test_a_resumed_run_has_one_point_an_epoch(tmp_path):
     first, again = history(seeds=1, epochs=5), history(seeds=1, epochs=7)
-    with Scalars(tmp_path, 0) as scalars:
-        for epoch in first:  # killed after epoch 5, the last checkpoint being of epoch 2
-            scalars.add(epoch)
-    with Scalars(tmp_path, 3) as scalars:
-        for epoch in again[3:]:
-            scalars.add(epoch)
+    before = Scalars(tmp_path, 0)
+    for epoch in first:  # killed after epoch 5, the last checkpoint being of epoch 2
+        before.add(epoch)
+    after = Scalars(tmp_path, 3)
+    for epoch in again[3:]:
+        after.add(epoch)
     norms = points(tmp_path / "tensorboard" / "seed-0")["norm"]
     expected = [epoch.norm[0] for epoch in (*first[:3], *again[3:])]
     assert list(norms) == list(range(8))
@@ -83,5 +98,5 @@ def test_a_resumed_run_has_one_point_an_epoch(tmp_path):
 
 def test_scalars_that_cannot_be_written(tmp_path):
     (tmp_path / "tensorboard").write_text("in the way")
-    with Scalars(tmp_path, 0) as scalars, pytest.raises(OSError, match="tensorboard"):
-        scalars.add(history(seeds=1, epochs=0)[0])
+    with pytest.raises(OSError, match="tensorboard"):
+        Scalars(tmp_path, 0).add(history(seeds=1, epochs=0)[0])

@@ -8,7 +8,7 @@ from experiments.methods import METHODS
 from experiments.report import charts, facts, pictures
 from experiments.report.reading import Run, read_run
 from experiments.report.wording import option
-from experiments.run_folder import replacing
+from experiments.run_folder import replacing, writing
 
 
 def write_report(folder: Path) -> Path:
@@ -25,7 +25,7 @@ def write_report(folder: Path) -> Path:
     """
     page = render(read_run(folder))
     path = folder / "report.html"
-    with replacing(path, "w") as file:
+    with writing(folder, "the run folder"), replacing(path, "w") as file:
         file.write(page)
     return path
 

@@ -1,14 +1,12 @@
 """The quantities of every epoch as TensorBoard scalars, one TensorBoard run a seed."""
 
+import socket
+import struct
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from experiments.train.record import Epoch
 
@@ -16,8 +14,9 @@ from experiments.train.record import Epoch
 class Scalars:
     """Writes each epoch to `folder/tensorboard/seed-0`, `seed-1` and so on.
 
-    What was added is on the disk when `add` returns. That is why this is no
-    `SummaryWriter`, which leaves the writing to a queue, and a killed process loses it.
+    What was added is in the files when `add` returns. That is why this is no
+    `SummaryWriter`, which leaves the writing to a queue: a killed process would lose it,
+    and a full disk would go unheard.
 
     Args:
         folder: the run folder.
@@ -29,7 +28,8 @@ class Scalars:
     def __init__(self, folder: Path, purge_step: int) -> None:
         self._folder = folder / "tensorboard"
         self._purge_step = purge_step
-        self._writers: list[EventsWriter] = []
+        # TensorBoard reads the files of a run in the order of their names.
+        self._name = f"events.out.tfevents.{time.time():.9f}.{socket.gethostname()}"
 
     def add(self, epoch: Epoch) -> None:
         """Writes all that is finite of an epoch.
@@ -37,49 +37,41 @@ class Scalars:
         Raises:
             OSError: it cannot be written.
         """
+        # Imports PyTorch, where that is installed, which takes seconds.
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
+
         seeds = len(epoch.loss)
         values = {
             name: np.broadcast_to(value, seeds)
             for name, value in epoch._asdict().items()
             if name != "epoch"
         }
-        self._writers = self._writers or [self._open(seed) for seed in range(seeds)]
-        for seed, writer in enumerate(self._writers):
+        for seed in range(seeds):
+            path = self._folder / f"seed-{seed}" / self._name
+            path.parent.mkdir(parents=True, exist_ok=True)
             scalars = [
                 Summary.Value(tag=name, simple_value=value[seed])
                 for name, value in values.items()
                 if np.isfinite(value[seed])
             ]
-            _write(writer, Event(step=epoch.epoch, summary=Summary(value=scalars)))
-
-    def close(self) -> None:
-        """Closes the files."""
-        for writer in self._writers:
-            writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _open(self, seed: int) -> EventsWriter:
-        folder = self._folder / f"seed-{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        # The file's name has the time in whole seconds: not enough for quick restarts.
-        suffix = f".{time.time_ns() % 10**9:09}"
-        writer = EventsWriter(str(folder / "events"), suffix)
-        start = SessionLog(status=SessionLog.START)
-        _write(writer, Event(step=self._purge_step, session_log=start))
-        return writer
+            events = [Event(step=epoch.epoch, summary=Summary(value=scalars))]
+            if not path.exists():
+                start = SessionLog(status=SessionLog.START)
+                events = [
+                    Event(file_version="brain.Event:2"),
+                    Event(step=self._purge_step, session_log=start),
+                    *events,
+                ]
+            with path.open("ab") as file:
+                file.write(b"".join(map(record, events)))
 
 
-def _write(writer: EventsWriter, event: Event) -> None:
+def record(event: Any) -> bytes:
+    """An event as it is in a file: its length and itself, each with its checksum."""
+    from tensorboardX.record_writer import masked_crc32c
+
     event.wall_time = time.time()
-    writer.write_event(event)
-    writer.flush()
+    content = event.SerializeToString()
+    parts = struct.pack("<Q", len(content)), content
+    return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in parts)

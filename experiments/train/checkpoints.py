@@ -82,6 +82,9 @@ class Checkpoints:
 
         Args:
             like: a state of the same shapes and shardings.
+
+        Raises:
+            OSError: one that is damaged cannot be deleted.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         items = ocp.args.Composite(
@@ -93,7 +96,8 @@ class Checkpoints:
                 restored = self._manager.restore(number, args=items)
                 return restored.state, restored.progress
             self._warn(f"{self._path(number)} is damaged, and left out")
-            self._manager.delete(number)
+            with writing(self._folder):
+                self._manager.delete(number)
         return None
 
     @property

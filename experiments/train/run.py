@@ -2,7 +2,6 @@
 
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 
 import convsim_jax as cs
 from experiments.measurement import Layers
-from experiments.methods import METHODS
+from experiments.methods import METHODS, Objective
 from experiments.report.reading import read_kernels
 from experiments.report.scalars import Scalars
-from experiments.run_folder import plain, replacing, write_json
+from experiments.run_folder import plain, replacing, write_json, writing
 from experiments.train import interruption
 from experiments.train.checkpoints import Checkpoints
 from experiments.train.config import Config
@@ -102,9 +101,10 @@ class Run:
             )
 
         saved = time.monotonic()
-        with self._scalars(epoch) as scalars, interruption.noticed() as interrupted:
+        self._scalars = Scalars(self.folder, epoch if self.history else 0)
+        with interruption.noticed() as interrupted:
             if restored is None:
-                self._add(scalars, network, chosen, 0, math.nan)
+                self._add(network, chosen, 0, math.nan)
                 save()
             pace = Pace()
             while epoch <= self.config.epochs and not diverged(chosen).all():
@@ -134,7 +134,7 @@ class Run:
                     if step < self.feed.steps and agreed(due):
                         save()
                         saved = time.monotonic()
-                network, chosen = self._close(scalars, network, chosen, epoch, seconds)
+                network, chosen = self._close(network, chosen, epoch, seconds)
                 epoch, step, seconds = epoch + 1, 0, 0.0
                 due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
                 if agreed(due or epoch > self.config.epochs):
@@ -148,7 +148,7 @@ class Run:
         return self.config.batch_size * self.config.seeds
 
     def _start(self) -> Variables:
-        def minimize(objective: Any, params: Any) -> Any:
+        def minimize(params: Any, objective: Objective) -> Any:
             return cs.minimize_similarity(
                 params,
                 self.config.steps,
@@ -158,15 +158,12 @@ class Run:
             )[0]
 
         method = METHODS[self.config.method]
-        return self.engine.start(method, minimize, self.feed.sample)
+        return self.engine.start(
+            lambda params: method.initialize(params, minimize), self.feed.sample
+        )
 
     def _close(
-        self,
-        scalars: Scalars | None,
-        network: Network,
-        chosen: Chosen,
-        epoch: int,
-        seconds: float,
+        self, network: Network, chosen: Chosen, epoch: int, seconds: float
     ) -> tuple[Network, Chosen]:
         """The epoch's end: scores, chooses, and adds to the history."""
         self.display.say("scoring")
@@ -177,12 +174,11 @@ class Run:
         )
         before = network
         network, chosen = self.engine.close_epoch(network, chosen, epoch, score)
-        self._add(scalars, before, chosen, epoch, seconds, accuracy)
+        self._add(before, chosen, epoch, seconds, accuracy)
         return network, chosen
 
     def _add(
         self,
-        scalars: Scalars | None,
         network: Network,
         chosen: Chosen,
         epoch: int,
@@ -215,9 +211,10 @@ class Run:
         )
         self.history.append(row)
         self.display.close(row)
-        if scalars is not None:
-            scalars.add(row)
-            write_json(self.folder / "history.json", self.history)
+        if self.first:
+            with writing(self.folder):
+                self._scalars.add(row)
+                write_json(self.folder / "history.json", self.history)
 
     def _measured(self, variables: Variables, when: str) -> Layers:
         """Measures the layers; keeps the first seed's kernels in `kernels.npz`."""
@@ -230,7 +227,8 @@ class Run:
             kernels = cs.conv_kernels(one)
             arrays = read_kernels(self.folder) if when == "end" else {}
             arrays |= {f"{when}/{path}": np.asarray(x) for path, x in kernels.items()}
-            with replacing(self.folder / "kernels.npz", "wb") as file:
+            kept = self.folder / "kernels.npz"
+            with writing(self.folder), replacing(kept, "wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **arrays)
         return layers
 
@@ -252,14 +250,9 @@ class Run:
             end=end,
         )
         if self.first:
-            write_json(self.folder / "results.json", outcome)
+            with writing(self.folder):
+                write_json(self.folder / "results.json", outcome)
         return outcome
-
-    def _scalars(self, epoch: int) -> AbstractContextManager[Scalars | None]:
-        """Of the epochs from that one on; the network before training counts as one."""
-        if not self.first:
-            return nullcontext()
-        return Scalars(self.folder, epoch if epoch > 1 else 0)
 
 
 class Pace:

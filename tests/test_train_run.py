@@ -1,0 +1,69 @@
+"""A run whose folder cannot be written says so, whichever file it is."""
+
+import pytest
+from rich.console import Console
+
+from experiments.report import write_report
+from experiments.run_folder import claim, plain
+from experiments.train.__main__ import make_engine, open_feed
+from experiments.train.config import Config
+from experiments.train.progress import display
+from experiments.train.run import Run
+
+CONFIG = Config(
+    train_size=16,
+    validation=0.01,
+    model="cnn-plain",
+    width=0.1,
+    epochs=1,
+    batch_size=8,
+    schedule="constant",
+)
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """The engine compiles its programs once for all tests."""
+    feed = open_feed(CONFIG, QUIET)
+    return make_engine(CONFIG, feed), feed
+
+
+def run(parts, folder):
+    """What the command does with a run folder."""
+    claim(folder, plain(CONFIG.options()), {})
+    with display(QUIET, CONFIG.epochs, parts[1].steps) as shown:
+        Run(CONFIG, *parts, folder, shown)()
+    write_report(folder)
+
+
+def test_a_run_leaves_these_files(parts, tmp_path):
+    run(parts, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json",
+        "kernels.npz",
+        "tensorboard",
+        "history.json",
+        "checkpoints",
+        "checkpoints.json",
+        "results.json",
+        "report.html",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["kernels.npz", "tensorboard", "history.json", "results.json", "report.html"],
+)
+def test_a_file_that_cannot_be_written_is_named_with_its_folder(parts, tmp_path, name):
+    claim(tmp_path, plain(CONFIG.options()), {})
+    if name == "tensorboard":  # which is a folder
+        (tmp_path / name).touch()
+    else:
+        (tmp_path / name).mkdir()
+    called = "the run folder" if name == "report.html" else "--output"
+    with pytest.raises(OSError, match="which cannot be written") as raised:
+        run(parts, tmp_path)
+    message = str(raised.value)
+    assert message.startswith(f"{called} is {tmp_path}, which cannot be written: ")
+    assert f": {tmp_path / name}" in message
