@@ -130,7 +130,7 @@ def curves(outcome: Outcome) -> np.ndarray:
 def time_to_target(outcome: Outcome, baseline: Outcome) -> np.ndarray:
     """Epochs that each seed takes to what the baseline has after half of its epochs."""
     theirs = curves(baseline)
-    target = float(np.nanmean(theirs[:, theirs.shape[1] // 2 - 1]))
+    target = mean_of_known(theirs[:, theirs.shape[1] // 2 - 1])
     return np.array([epochs_to(curve, target) for curve in curves(outcome)])
 
 
@@ -155,14 +155,17 @@ def similarities(outcome: Outcome) -> dict[tuple[str, str], float]:
     epochs = sorted({row.epoch for row in outcome.layers})
     moments = zip(("start", "middle", "end"), epochs, strict=True)
     return {
-        (kind, moment): float(
-            np.nanmean(
-                [getattr(row, kind) for row in outcome.layers if row.epoch == epoch]
-            )
+        (kind, moment): mean_of_known(
+            np.array([getattr(row, kind) for row in outcome.layers if row.epoch == epoch])
         )
         for moment, epoch in moments
         for kind in SIMILARITIES
     }
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of what is finite; NaN if nothing is."""
+    return interval(values[np.isfinite(values)]).mean
 
 
 def norm_at_start(outcome: Outcome) -> float:

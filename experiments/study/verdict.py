@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from experiments.study.findings import Finding
 from experiments.study.treatments import TREATMENTS, Kind
 
@@ -67,10 +69,14 @@ def listed(findings: Mapping[str, Finding], names: list[str]) -> str:
 
 def maps(findings: Mapping[str, Finding]) -> str:
     """Which treatment leaves the least similar maps."""
-    ours = [name for name in findings if TREATMENTS[name].kind is SIMILAR]
+    end = {name: f.similarity["before", "end"] for name, f in findings.items()}
+    ours = [
+        name
+        for name in findings
+        if TREATMENTS[name].kind is SIMILAR and np.isfinite(end[name])
+    ]
     if not ours:
         return ""
-    end = {name: f.similarity["before", "end"] for name, f in findings.items()}
     least = min(ours, key=end.__getitem__)
     return (
         f"After training the maps before the activation are {end['none']:.3f} alike; "
