@@ -149,7 +149,9 @@ def study(
                 results.add(trial, outcome)
             progress.remove_task(task)
             scores = " ".join(f"{score.accuracy:.2f}" for score in outcome.scores)
-            progress.console.print(f"{text}: {trial.split} {scores} %", highlight=False)
+            progress.console.print(
+                f"{text}: {trial.split} {scores} %", highlight=False, soft_wrap=True
+            )
             trial = next_one()
 
 

@@ -90,10 +90,16 @@ def shrunk(params: chex.ArrayTree, steps: float) -> chex.ArrayTree:
     return with_norms_of(params, similarity_steps(params, steps, PAPER))
 
 
-def scale_free_and_shrunk(params: chex.ArrayTree, steps: float) -> chex.ArrayTree:
-    """Kernels of 100 scale-free steps, with the norms that the paper's loss reaches."""
-    taken_apart = similarity_steps(params, 100, SCALE_FREE)
-    return with_norms_of(taken_apart, similarity_steps(params, steps, PAPER))
+def then_shrunk(
+    params: chex.ArrayTree,
+    steps: float,
+    initialize: Callable[[chex.ArrayTree, float], chex.ArrayTree],
+    strength: float,
+) -> chex.ArrayTree:
+    """Kernels of another initialization, with the norms that the paper's loss reaches."""
+    return with_norms_of(
+        initialize(params, strength), similarity_steps(params, steps, PAPER)
+    )
 
 
 def without_mean(params: chex.ArrayTree, fraction: float) -> chex.ArrayTree:
@@ -121,6 +127,9 @@ def decades(first: float) -> tuple[float, ...]:
     """Four powers of ten."""
     return tuple(first * 10.0**power for power in range(4))
 
+
+COSINE = of_layers(penalties.squared_cosine)
+IMAGE_METRIC = of_layers(penalties.squared_cosine_on_images)
 
 TREATMENTS: dict[str, Treatment] = {
     "none": Treatment(Kind.BASELINE, "the network as it is: the baseline", (0.0,)),
@@ -158,9 +167,51 @@ TREATMENTS: dict[str, Treatment] = {
     ),
     "scale-free-shrunk": Treatment(
         Kind.SIMILARITY,
-        "100 steps of scale-free-init, then scaled to the norms that paper-init reaches",
+        "100 steps of scale-free-init, then scaled to the norms of paper-init",
         STEPS,
-        scale_free_and_shrunk,
+        partial(
+            then_shrunk,
+            initialize=partial(similarity_steps, objective=SCALE_FREE),
+            strength=100.0,
+        ),
+        control="shrunk",
+    ),
+    "matched-shrunk": Treatment(
+        Kind.SIMILARITY,
+        "100 steps of matched-init, then scaled to the norms of paper-init",
+        STEPS,
+        partial(
+            then_shrunk,
+            initialize=partial(similarity_steps, objective=MATCHED),
+            strength=100.0,
+        ),
+        control="shrunk",
+    ),
+    "cosine-shrunk": Treatment(
+        Kind.ORTHOGONALITY,
+        "100 steps of cosine-init, then scaled to the norms of paper-init",
+        STEPS,
+        partial(
+            then_shrunk, initialize=partial(penalty_steps, penalty=COSINE), strength=100.0
+        ),
+        control="shrunk",
+    ),
+    "image-metric-shrunk": Treatment(
+        Kind.CONTROL,
+        "100 steps of image-metric-init, then scaled to the norms of paper-init",
+        STEPS,
+        partial(
+            then_shrunk,
+            initialize=partial(penalty_steps, penalty=IMAGE_METRIC),
+            strength=100.0,
+        ),
+        control="shrunk",
+    ),
+    "zero-mean-shrunk": Treatment(
+        Kind.CONTROL,
+        "zero-mean of fraction 1, then scaled to the norms of paper-init",
+        STEPS,
+        partial(then_shrunk, initialize=without_mean, strength=1.0),
         control="shrunk",
     ),
     "paper-norm-init": Treatment(
@@ -186,13 +237,13 @@ TREATMENTS: dict[str, Treatment] = {
         Kind.CONTROL,
         "kernels made orthogonal in the metric of natural images",
         STEPS,
-        partial(penalty_steps, penalty=of_layers(penalties.squared_cosine_on_images)),
+        partial(penalty_steps, penalty=IMAGE_METRIC),
     ),
     "cosine-init": Treatment(
         Kind.ORTHOGONALITY,
         "kernels made orthogonal",
         STEPS,
-        partial(penalty_steps, penalty=of_layers(penalties.squared_cosine)),
+        partial(penalty_steps, penalty=COSINE),
     ),
     # In training.
     "paper-reg": Treatment(
