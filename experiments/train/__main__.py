@@ -28,6 +28,7 @@ from experiments.interval import interval
 from experiments.methods import METHODS
 from experiments.report import write_report
 from experiments.report.reading import read_outcome
+from experiments.report.wording import duration
 from experiments.table import aligned
 from experiments.train import devices
 from experiments.train.config import Config
@@ -49,20 +50,25 @@ DESCRIPTION = (
 def main(config: Config) -> None:
     """Trains what is not trained yet, prints the table, writes the run folder."""
     config.check()
+    clock = time.perf_counter()
     if config.distributed:
         devices.join()
     console = Console(stderr=True, quiet=jax.process_index() > 0)
-    feed = open_feed(config, console)
-    engine = make_engine(config, feed)
-    folder = open_folder(config)
-    outcome = read_outcome(folder)
+    with devices.together():
+        feed = open_feed(config, console)
+        engine = make_engine(config, feed)
+        folder = open_folder(config)
+        outcome = read_outcome(folder)
     if outcome is None:
         with display(console, config.epochs, feed.steps) as shown:
             outcome = Run(config, engine, feed, folder, shown)()
     if jax.process_index() == 0:
         report = write_report(folder)
         print(f"{headline(config, feed)}\n\n{table(outcome)}\n")
-        print(f"{outcome.seconds:.0f} s of training; report: {report}")
+        print(
+            f"{duration(outcome.seconds)} of training; this command took "
+            f"{duration(time.perf_counter() - clock)}; report: {report}"
+        )
 
 
 def open_feed(config: Config, console: Console) -> Feed:

@@ -1,6 +1,8 @@
 """Where arrays are: on every device, or the rows of a batch divided among them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -56,10 +58,26 @@ def rows_of_this_process(count: int) -> slice:
 
 
 def agreed(number: int) -> int:
-    """What the first process says, on all of them."""
+    """The least that a process says, on all of them."""
     if jax.process_count() == 1:
         return number
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+    return int(multihost_utils.process_allgather(np.int32(number)).min())
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What cannot go on in one process goes on in none; the others would wait for it.
+
+    Raises:
+        OSError: another process failed, and says why.
+    """
+    failure = None
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        failure = error
+    if not agreed(failure is None):
+        raise failure or OSError("another process of the run failed, and says why")
 
 
 def join() -> None:
