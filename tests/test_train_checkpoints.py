@@ -1,5 +1,8 @@
 """Checkpoints that are damaged, cut short or gone."""
 
+import re
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +91,20 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"--output is .*file/run, which cannot be written"):
         Checkpoints(tmp_path / "file" / "run", print)
+
+
+@pytest.mark.parametrize("largest", [0, 100, 1000])
+def test_a_full_disk_leaves_the_earlier_ones(folder, largest):
+    checkpoints, _ = opened(folder)
+    limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    message = f"--output is {folder}, which cannot be written: File too large"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        with pytest.raises(OSError, match=f"^{re.escape(message)}"):
+            checkpoints.save(12, state(12), {"epoch": 12, "loss": list(range(1000))})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    checkpoints.close()
+    (found, _), warnings = restored(folder)
+    jax.tree.map(np.testing.assert_array_equal, found, state(9))
+    assert warnings == []
