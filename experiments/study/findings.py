@@ -9,7 +9,7 @@ from scipy import stats
 from experiments.interval import Interval, interval
 from experiments.study.plan import BASELINE
 from experiments.study.results import Outcome, Trial
-from experiments.study.treatments import TREATMENTS
+from experiments.study.treatments import TREATMENTS, Kind
 
 # Of all differences that are called clear, the share that chance may have made.
 FALSE_DISCOVERIES = 0.05
@@ -25,8 +25,12 @@ class Finding(NamedTuple):
         gain: accuracy less the baseline's of the same seed.
         chance: probability of a difference this large if there were none, by the paired
             t-test; adjusted for the number of treatments by Benjamini and Hochberg.
-        beyond: the same, less its control's; NaN without one.
-        sooner: epochs fewer to reach what the baseline has after half of its epochs.
+        beyond: accuracy less its control's; NaN without one.
+        rival: accuracy less that of the best treatment that is no form of Convolutional
+            Similarity, by these accuracies: which favours that one.
+        sooner: epochs fewer to reach what the baseline has after half of its epochs, over
+            the seeds that reach it.
+        finished: number of seeds that did not diverge, and of all.
         similarity: `(kind, moment)` to the mean feature-map similarity of all layers;
             kinds are `SIMILARITIES`; moments `"start"`, `"middle"` and `"end"`.
         norm: of all conv kernels before training.
@@ -37,7 +41,9 @@ class Finding(NamedTuple):
     gain: Interval
     chance: float
     beyond: Interval
+    rival: Interval
     sooner: Interval
+    finished: tuple[int, int]
     similarity: dict[tuple[str, str], float]
     norm: float
 
@@ -63,12 +69,14 @@ def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
             interval(gain),
             chance_of(gain),
             interval(paired(ours, control_of(name, tested))),
+            interval(paired(ours, rival_of(name, tested))),
             interval(
                 paired(
                     -time_to_target(outcome, baseline),
                     -time_to_target(baseline, baseline),
                 )
             ),
+            (int(np.isfinite(ours).sum()), len(ours)),
             similarities(outcome),
             norm_at_start(outcome),
         )
@@ -78,9 +86,21 @@ def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
 def control_of(name: str, tested: Mapping[str, tuple[Trial, Outcome]]) -> np.ndarray:
     """Accuracies of the treatment's control; NaN if there is none."""
     control = TREATMENTS[name].control
-    if control not in tested:
+    if control is None or control not in tested:
         return np.full(len(tested[name][1].scores), np.nan)
     return accuracies(tested[control][1])
+
+
+def rival_of(name: str, tested: Mapping[str, tuple[Trial, Outcome]]) -> np.ndarray:
+    """Accuracies of the best other treatment that is no form of the similarity."""
+    others = [
+        accuracies(outcome)
+        for other, (_, outcome) in tested.items()
+        if other not in (name, BASELINE) and TREATMENTS[other].kind is not Kind.SIMILARITY
+    ]
+    if not others:
+        return np.full(len(tested[name][1].scores), np.nan)
+    return max(others, key=lambda values: float(np.nan_to_num(values).mean()))
 
 
 def adjusted(found: dict[str, Finding]) -> dict[str, Finding]:

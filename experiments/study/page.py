@@ -11,26 +11,51 @@ from experiments.run_folder import replacing, writing
 from experiments.study import plots
 from experiments.study.findings import Finding, findings
 from experiments.study.plan import BASELINE
-from experiments.study.results import Outcome, Results
+from experiments.study.results import Outcome, Results, Trial
 from experiments.study.settings import SETTINGS, Setting
 from experiments.study.treatments import TREATMENTS, Kind
-from experiments.study.verdict import verdict
+from experiments.study.verdict import signed, verdict
 from experiments.table import aligned
 
 PAGE = "RESULTS.md"
-SHOWN = ("none", "shrunk", "paper-init", "scale-free-init", "paper-reg", "scale-free-reg")
+SHOWN = (
+    "none",
+    "shrunk",
+    "paper-init",
+    "scale-free-init",
+    "scale-free-shrunk",
+    "scale-free-reg",
+)
 INTRODUCTION = """\
 # Does it help?
 
-This page is made by `python -m experiments.study` from the rows in
-`experiments/results/`, and the same command repeats them. Each treatment of the conv
-kernels is given the same number of trials on held-out training images to choose its
-strength and its learning rate, and the baseline as many to choose its learning rate.
-What was chosen is trained again from other seeds and scored once on the test images. ±
-is the 95 % interval over seeds (Student t); differences are of equal seeds: the same
-random weights, the same images in the same order. "Clear" is a difference of which,
-among all those of a setting, chance makes at most 5 % (paired t-test, Benjamini and
-Hochberg).
+`python -m experiments.study` makes this page, of the rows in `experiments/results/`,
+which the same command trains. Each treatment of the conv kernels has as many trials on
+held-out training images to choose its strength and its learning rate as the baseline
+has to choose its learning rate, from which the treatments start. What was chosen is
+trained again from other seeds, and scored on the test images. ± is the 95 % interval
+over seeds (Student t); differences are of equal seeds: the same random weights, the
+same images in the same order. "Clear" is a difference of which, among all those of a
+setting, chance makes at most 5 % (paired t-test, Benjamini and Hochberg).
+"""
+LIMITS = """\
+## What these figures do not say
+
+- An interval is over seeds: of one draw of training images, one set of test images, one
+  network. A difference that is not clear is not shown, which is not the same as not
+  there.
+- All differences of a setting share the baseline's seeds, so they err together; the
+  first of a list is there because it is the largest, and somewhat by luck.
+- matched-shrunk, cosine-shrunk, image-metric-shrunk and zero-mean-shrunk were thought
+  of after scale-free-shrunk had been scored on the test images of batch-norm; all else
+  was planned before.
+- Where a setting takes its strengths from another, only the baseline's learning rate
+  was chosen in it, and is used for all.
+- "Epochs sooner" counts to the accuracy that the baseline has after half of its epochs,
+  on the images that chose the strength, and only seeds that reach it; learning rates
+  differ.
+- Strengths marked "end" are the least or the largest that were tried: a better one may
+  lie beyond.
 """
 
 
@@ -56,6 +81,7 @@ def write_page(folder: Path) -> Path | None:
         drawn = draw(name, tested[name], found[name])
         figures |= drawn
         sections.append(section(name, SETTINGS[name], tested[name], found[name], drawn))
+    sections.append(LIMITS)
     sections.append(glossary({t for each in found.values() for t in each}))
     page, pictures = folder.parent / PAGE, folder.parent / "figures"
     with writing(folder.parent, "--results"):
@@ -99,7 +125,7 @@ def overview(found: Mapping[str, Mapping[str, Finding]]) -> str:
     def cell(finding: Finding | None) -> str:
         if finding is None:
             return ""
-        return signed(finding.gain) + (" *" if finding.clear else "  ")
+        return known(finding.gain) + (" *" if finding.clear else "  ")
 
     rows = [
         [name, *(cell(findings.get(name)) for findings in found.values())]
@@ -151,17 +177,17 @@ def accuracy_table(found: Mapping[str, Finding]) -> str:
         rows.append(
             [
                 name,
-                "" if base else f"{finding.trial.strength:g}",
+                "" if base else strength(finding.trial),
                 f"{finding.trial.learning_rate:g}",
-                reach(finding.accuracy),
-                "" if base else signed(finding.gain),
+                reach(finding.accuracy) + count(finding),
+                "" if base else known(finding.gain),
                 ""
                 if not finding.clear
                 else "better"
                 if finding.gain.mean > 0
                 else "worse",
                 "" if np.isnan(finding.beyond.mean) else signed(finding.beyond),
-                "" if base else signed(finding.sooner),
+                "" if base else known(finding.sooner),
             ]
         )
     return aligned(header, rows)
@@ -188,6 +214,19 @@ def similarity_table(found: Mapping[str, Finding]) -> str:
         for name in by_gain(found)
     ]
     return aligned(["treatment", "kernel norm\nat the start", *kinds.values()], rows)
+
+
+def strength(trial: Trial) -> str:
+    """Of a trial, and whether none beyond it was tried."""
+    tried = TREATMENTS[trial.treatment].strengths
+    end = trial.strength in (tried[0], tried[-1])
+    return f"{trial.strength:g}{', end' if end else ''}"
+
+
+def count(finding: Finding) -> str:
+    """How many seeds there are, if some diverged."""
+    finished, seeds = finding.finished
+    return "" if finished == seeds else f" ({finished} of {seeds})"
 
 
 def by_gain(found: Mapping[str, Finding]) -> list[str]:
@@ -229,6 +268,6 @@ def reach(value: Interval) -> str:
     return f"{value.mean:.2f} ± {value.reach:.2f}"
 
 
-def signed(value: Interval) -> str:
-    """The same, with a sign."""
-    return "+" * (value.mean >= 0) + reach(value)
+def known(value: Interval) -> str:
+    """A mean with its sign and its interval, or a dash."""
+    return "-" if np.isnan(value.mean) else signed(value)

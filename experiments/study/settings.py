@@ -7,7 +7,15 @@ from experiments.study.treatments import TREATMENTS
 from experiments.train.config import Config
 
 EVERY = tuple(TREATMENTS)
-MAIN = ("none", "paper-init", "shrunk", "scale-free-init", "paper-reg", "scale-free-reg")
+MAIN = (
+    "none",
+    "paper-init",
+    "shrunk",
+    "scale-free-init",
+    "scale-free-shrunk",
+    "paper-reg",
+    "scale-free-reg",
+)
 REGULARIZERS = (
     "none",
     "paper-reg",

@@ -1,84 +1,159 @@
 """What to use, in words that follow from the findings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from experiments.interval import Interval
 from experiments.study.findings import Finding
+from experiments.study.plan import BASELINE
 from experiments.study.treatments import TREATMENTS, Kind
 
-Found = Mapping[str, Mapping[str, Finding]]
-SIMILAR = Kind.SIMILARITY
+Findings = Mapping[str, Finding]
 
 
-def verdict(found: Found) -> str:
+def verdict(found: Mapping[str, Findings]) -> str:
     """The paragraphs that the page opens with.
 
     Args:
         found: by setting and treatment.
     """
-    lines = ["## What to use", ""]
-    for setting, findings in found.items():
-        lines.append(f"- **{setting}**: {accuracy(findings)} {maps(findings)}")
-    return "\n".join([*lines, ""])
+    lines = [
+        f"- **{setting}**: {accuracy(findings)}{maps(findings)}"
+        for setting, findings in found.items()
+    ]
+    return "\n".join(["## What to use", "", advice(found), "", *lines, ""])
 
 
-def accuracy(findings: Mapping[str, Finding]) -> str:
+def advice(found: Mapping[str, Findings]) -> str:
+    """Which form of Convolutional Similarity helps in the most settings."""
+    forms = {name for findings in found.values() for name in findings if is_form(name)}
+    helped = {name: where(found, name, helps) for name in forms}
+    hurt = {name: where(found, name, hurts) for name in forms}
+    best = max(
+        sorted(forms),
+        key=lambda name: (len(helped[name]) - len(hurt[name]), largest(found, name)),
+        default=None,
+    )
+    if best is None or not helped[best]:
+        return (
+            "So far no form of Convolutional Similarity is clearly better than both the "
+            "tuned baseline and its control, in any setting."
+        )
+    gains = ", ".join(
+        f"{signed(found[setting][best].gain)} points in {setting}"
+        for setting in found
+        if best in found[setting]
+    )
+    tried = sum(best in findings for findings in found.values())
+    text = (
+        f"Of all forms of Convolutional Similarity, **{best}** helps most "
+        f"({TREATMENTS[best].summary}): clearly better than the tuned baseline, and than "
+        f"its control, in {len(helped[best])} of {tried} settings ({gains})."
+    )
+    return f"{text} It hurts in {', '.join(hurt[best])}." if hurt[best] else text
+
+
+def accuracy(findings: Findings) -> str:
     """Which treatments change the accuracy, and whether a control does as well."""
-    better = clear_of(findings, better=True)
-    worse = clear_of(findings, better=False)
-    ours = [name for name in better if TREATMENTS[name].kind is SIMILAR]
-    others = [name for name in better if TREATMENTS[name].kind is not SIMILAR]
-    if not better:
-        text = (
-            f"none of {len(findings) - 1} treatments is clearly better than the baseline."
+    better = [name for name in by_size(findings) if better_than_none(findings[name])]
+    helping = [name for name in better if is_form(name) and helps(findings[name])]
+    rest = [name for name in better if is_form(name) and name not in helping]
+    others = [name for name in better if not is_form(name)]
+    worse = [name for name in by_size(findings) if hurts(findings[name])]
+    text = (
+        f"Better than the baseline and than its control: {listed(findings, helping)}."
+        if helping
+        else "No form is clearly better than the baseline and than its control."
+    )
+    if helping and np.isfinite(findings[helping[0]].rival.mean):
+        first = findings[helping[0]]
+        text += (
+            f" {helping[0]} is {signed(first.rival)} points from the best that does "
+            "without Convolutional Similarity."
         )
-    elif not ours:
-        text = (
-            f"no form of Convolutional Similarity is clearly better than the baseline; "
-            f"{listed(findings, others)} "
-            f"{'is' if len(others) == 1 else 'are'}."
-        )
-    else:
-        text = f"clearly better than the baseline: {listed(findings, ours)}."
-        if others:
-            text += f" But so {'is' if len(others) == 1 else 'are'}, without "
-            text += f"Convolutional Similarity, {listed(findings, others)}."
+    if rest:
+        text += f" Better than the baseline alone: {listed(findings, rest)}."
+    if others:
+        text += f" Without Convolutional Similarity: {listed(findings, others)}."
     if worse:
-        text += f" Clearly worse: {listed(findings, worse)}."
+        text += f" Worse than the baseline: {listed(findings, worse)}."
     return text
 
 
-def clear_of(findings: Mapping[str, Finding], *, better: bool) -> list[str]:
-    """Treatments that clearly differ, the farthest first."""
-    names = [
-        name
-        for name, finding in findings.items()
-        if finding.clear and (finding.gain.mean > 0) == better
-    ]
-    return sorted(names, key=lambda name: -abs(findings[name].gain.mean))
-
-
-def listed(findings: Mapping[str, Finding], names: list[str]) -> str:
-    """Names with their gains."""
-    return ", ".join(
-        f"{name} ({findings[name].gain.mean:+.2f} ± {findings[name].gain.reach:.2f})"
-        for name in names
+def maps(findings: Findings) -> str:
+    """What becomes of the least similar maps in training; begins with a space."""
+    start, end = (
+        {name: finding.similarity["before", moment] for name, finding in findings.items()}
+        for moment in ("start", "end")
     )
-
-
-def maps(findings: Mapping[str, Finding]) -> str:
-    """Which treatment leaves the least similar maps."""
-    end = {name: f.similarity["before", "end"] for name, f in findings.items()}
-    ours = [
-        name
-        for name in findings
-        if TREATMENTS[name].kind is SIMILAR and np.isfinite(end[name])
-    ]
-    if not ours:
+    forms = [name for name in findings if is_form(name) and np.isfinite(end[name])]
+    if not forms:
         return ""
-    least = min(ours, key=end.__getitem__)
+    least = min(forms, key=start.__getitem__)
     return (
-        f"After training the maps before the activation are {end['none']:.3f} alike; "
-        f"the least of all forms, {end[least]:.3f}, after {least}."
+        f" Maps before the activation are {start[BASELINE]:.3f} alike at first, and "
+        f"{end[BASELINE]:.3f} in the end; with {least}, {start[least]:.3f} and "
+        f"{end[least]:.3f}."
     )
+
+
+def helps(finding: Finding) -> bool:
+    """Whether it is better than the baseline, and than its control if it has one."""
+    return better_than_none(finding) and not finding.beyond.mean <= finding.beyond.reach
+
+
+def better_than_none(finding: Finding) -> bool:
+    """Whether it clearly is."""
+    return finding.clear and finding.gain.mean > 0
+
+
+def hurts(finding: Finding) -> bool:
+    """Whether it is clearly worse than the baseline."""
+    return finding.clear and finding.gain.mean < 0
+
+
+def is_form(name: str) -> bool:
+    """Whether a treatment is a form of Convolutional Similarity."""
+    return TREATMENTS[name].kind is Kind.SIMILARITY
+
+
+def where(
+    found: Mapping[str, Findings], name: str, holds: Callable[[Finding], bool]
+) -> list[str]:
+    """Settings in which something holds of a treatment."""
+    return [
+        setting
+        for setting, findings in found.items()
+        if name in findings and holds(findings[name])
+    ]
+
+
+def largest(found: Mapping[str, Findings], name: str) -> float:
+    """The largest gain of a treatment."""
+    return max(f[name].gain.mean for f in found.values() if name in f)
+
+
+def by_size(findings: Findings) -> list[str]:
+    """Treatments, the largest difference first."""
+    return sorted(findings, key=lambda name: -abs(findings[name].gain.mean))
+
+
+def listed(findings: Findings, names: list[str]) -> str:
+    """Names with their gains."""
+
+    def of(name: str) -> str:
+        beyond = findings[name].beyond
+        less = "" if np.isnan(beyond.mean) else f"; {signed(beyond)} to its control"
+        return f"{name} ({signed(findings[name].gain)}{less})"
+
+    return ", ".join(map(of, names))
+
+
+def signed(value: Interval) -> str:
+    """A mean with its sign and its interval.
+
+    >>> signed(Interval(1.0, 0.25))
+    '+1.00 ± 0.25'
+    """
+    return f"{value.mean:+.2f} ± {value.reach:.2f}"
