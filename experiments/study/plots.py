@@ -22,6 +22,11 @@ COLOURS = {
 DPI = 120
 
 
+def colour_of(name: str) -> str:
+    """The same of a treatment in every plot."""
+    return f"C{sorted(TREATMENTS).index(name) % 10}"
+
+
 def gains(found: Mapping[str, Finding], title: str) -> Figure:
     """Difference to the baseline of each treatment, the best first, with its interval."""
     rows = sorted(
@@ -42,6 +47,10 @@ def gains(found: Mapping[str, Finding], title: str) -> Figure:
             capsize=3,
         )
     axes.axvline(0, color="0.7", linewidth=1, zorder=0)
+    for kind in dict.fromkeys(TREATMENTS[name].kind for name in rows):
+        axes.plot([], [], "o", color=COLOURS[kind], label=kind.value)
+    axes.plot([], [], "D", color="0.4", label="filled: clear")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=7)
     axes.set_yticks(range(len(rows)), rows)
     for label, name in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(COLOURS[TREATMENTS[name].kind])
@@ -65,10 +74,9 @@ def convergence(
         ]
         mean, reach = np.array(columns).T
         epochs = np.arange(1, len(mean) + 1)
-        (line,) = axes.plot(epochs, mean, marker="o", markersize=3, label=name)
-        axes.fill_between(
-            epochs, mean - reach, mean + reach, color=line.get_color(), alpha=0.12
-        )
+        colour = colour_of(name)
+        axes.plot(epochs, mean, marker="o", markersize=3, label=name, color=colour)
+        axes.fill_between(epochs, mean - reach, mean + reach, color=colour, alpha=0.12)
     axes.axhline(0, color="0.5", linewidth=1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="validation accuracy less\nthe baseline's, points")
@@ -93,10 +101,10 @@ def similarity(
             rows = outcomes[name].layers
             epochs = sorted({row.epoch for row in rows})
             layers = list(dict.fromkeys(row.layer for row in rows))
-            colour = None
+            colour = colour_of(name)
             for place, layer in enumerate(layers):
                 means = [
-                    np.mean(
+                    np.nanmean(
                         [
                             getattr(row, kind)
                             for row in rows
@@ -106,18 +114,19 @@ def similarity(
                     for epoch in epochs
                 ]
                 xs = place + np.linspace(-0.3, 0.3, len(epochs))
-                (line,) = axes.plot(
-                    xs,
-                    means,
-                    marker="o",
-                    markersize=3,
-                    color=colour,
-                    label=None if colour else name,
-                )
-                colour = line.get_color()
+                label = name if place == 0 else None
+                axes.plot(xs, means, marker="o", markersize=3, color=colour, label=label)
         axes.set_xticks(range(len(layers)), [f"conv {i + 1}" for i in range(len(layers))])
         axes.set_title(heading, size=9)
     panels[0].set_ylabel("feature-map similarity")
-    panels[1].legend(frameon=False, fontsize=7)
-    figure.suptitle(title, size=9)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=7,
+    )
+    figure.suptitle(
+        f"{title}: each layer before training, half way and at the end", size=9
+    )
     return figure
