@@ -92,10 +92,12 @@ class Checkpoints:
         )
         written = read_json(self._checksums) if self._checksums.exists() else {}
         for number in sorted(self._manager.all_steps(), reverse=True):
-            if written.get(str(number)) == checksums(self._path(number)):
+            expected = written.get(str(number))
+            if expected == checksums(self._path(number)):
                 restored = self._manager.restore(number, args=items)
                 return restored.state, restored.progress
-            self._warn(f"{self._path(number)} is damaged, and left out")
+            what = "is damaged" if expected else "was cut short"  # by a kill
+            self._warn(f"{self._path(number)} {what}, and left out")
             with writing(self._folder):
                 self._manager.delete(number)
         return None
