@@ -11,8 +11,9 @@ where `*` is the full cross-correlation. The inner products are over all lags. T
 the sum over all pairs as cheap as one over all channels (`_pairs`).
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import chex
 import jax
@@ -28,7 +29,7 @@ from convsim_jax._pairs import (
     similarity_with,
     slopes_of_sum,
 )
-from convsim_jax._planes import Form, form_of, once, written
+from convsim_jax._planes import Form, Planes, form_of, once
 from convsim_jax._sharding import in_auto_axes, replicated
 
 Pairs = Literal["all", "adjacent"]
@@ -190,16 +191,16 @@ def _of_one_group(
 
 
 def _sum(form: Form, kernel: jax.Array, *, adjacent: bool) -> tuple[jax.Array, jax.Array]:
-    source: Any = kernel
+    source: Sequence[jax.Array] = [kernel]
     planes_of = form.planes_of
     if form.kept:
-        source, planes_of = once(planes_of(kernel)), list
+        source, planes_of = once(planes_of(kernel)), as_they_are
     if adjacent:
         source = once(between_zeros(source))
     slopes = slopes_of_sum(planes_of, source, form.weights, adjacent=adjacent)
-    gradient = form.gradient_of(kernel, slopes)
+    gradient, along = form.gradient_of(slopes, kernel)
     # Euler's identity: the sum is of degree 4 in the kernel.
-    return 0.25 * jnp.sum(kernel * gradient), gradient
+    return 0.25 * along, gradient
 
 
 def _scale_free(
@@ -209,22 +210,24 @@ def _scale_free(
     # a similarity of 1 of each channel with itself, which is of degree 4.
     square = jnp.sum(jnp.square(kernel), axis=(0, 1))
     to_norm = inverse_sqrt(square)
-    planes = form.planes_of(kernel * as_row(to_norm, kernel))
+    planes = form.planes_of(kernel, as_row(to_norm, kernel))
     with_itself = similarity_with([planes], planes, form.weights)
     to_one = inverse_sqrt(with_itself * inverse_sqrt(with_itself))
-    scale = as_row(to_norm * to_one, kernel)
-    kernel = once(kernel * scale)
-    source: Any = kernel
+    kernel, scale = once((kernel, as_row(to_norm * to_one, kernel)))
+    source: Sequence[jax.Array] = [kernel, scale]
     planes_of = form.planes_of
     if form.kept:
-        planes = [as_row(to_one**2, Y) * Y for Y in once(planes)]  # they are of degree 2
-        source, planes_of = between_zeros(planes) if adjacent else planes, list
-    elif adjacent:
-        source = between_zeros(kernel)
-        if len(form.weights) > 1:  # XLA would write every tap, shifted, more than once
-            source, planes_of = written(planes_of(source)), list
+        source = [as_row(to_one**2, Y) * Y for Y in once(planes)]  # they are of degree 2
+        planes_of = as_they_are
+    if adjacent:
+        source = between_zeros(source)
     value, slopes = scale_free_sum_and_slopes(
         planes_of, once(source), form.weights, adjacent=adjacent
     )
-    slopes = [share * scale * slope for slope in slopes]
-    return share * value, form.gradient_of(kernel, slopes)
+    gradient, _ = form.gradient_of([share * slope for slope in slopes], kernel, scale)
+    return share * value, gradient
+
+
+def as_they_are(*planes: jax.Array) -> Planes:
+    """The planes of a source that is planes."""
+    return planes

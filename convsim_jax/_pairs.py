@@ -21,27 +21,27 @@ channel of zeros (`between_zeros`).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from convsim_jax._planes import Planes, add_up, once, sum_of, written
 
-PlanesOf = Callable[[Any], Planes]
+PlanesOf = Callable[..., Planes]
+Source = Sequence[jax.Array]
 
 
 def slopes_of_sum(
-    planes_of: PlanesOf, source: Any, weights: Sequence[float], *, adjacent: bool
+    planes_of: PlanesOf, source: Source, weights: Sequence[float], *, adjacent: bool
 ) -> Planes:
-    """`dL/dY` of the planes Y of a source, a tree of arrays `(..., M)`."""
+    """`dL/dY` of the planes Y of a source, which is arrays `(..., M)`."""
     source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
     partners, _ = partners_and_planes(source)
     return [w * sum_of(P) for w, *P in zip(weights, *partners, strict=True)]
 
 
 def scale_free_sum_and_slopes(
-    planes_of: PlanesOf, source: Any, weights: Sequence[float], *, adjacent: bool
+    planes_of: PlanesOf, source: Source, weights: Sequence[float], *, adjacent: bool
 ) -> tuple[jax.Array, Planes]:
     """`L` and `dL/dY`, for channels of similarity 1 with themselves, or 0."""
     source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
@@ -71,36 +71,36 @@ def similarity_with(
 
 
 def _partners(
-    planes_of: PlanesOf, source: Any, *, adjacent: bool
-) -> tuple[Any, Callable[[Any], tuple[Sequence[Planes], Planes]]]:
+    planes_of: PlanesOf, source: Source, *, adjacent: bool
+) -> tuple[Source, Callable[[Source], tuple[Sequence[Planes], Planes]]]:
     """The source for the next pass, and P and Y as a function of the source in a pass.
 
     P is in parts, to be added up.
     """
 
-    def neighbours(source: Any) -> tuple[Sequence[Planes], Planes]:
-        left, planes, right = (planes_of(_channels_from(i, source)) for i in range(3))
+    def neighbours(source: Source) -> tuple[Sequence[Planes], Planes]:
+        left, planes, right = (planes_of(*_channels_from(i, source)) for i in range(3))
         return [left, right], planes
 
-    def others(source: Any) -> tuple[Sequence[Planes], Planes]:
-        planes = planes_of(source)
+    def others(source: Source) -> tuple[Sequence[Planes], Planes]:
+        planes = planes_of(*source)
         P = [jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)]
         return [P], planes
 
     if adjacent:
         return source, neighbours
-    source, S = once((source, add_up(planes_of(source), -1)))
+    source, S = once((source, add_up(planes_of(*source), -1)))
     return source, others
 
 
-def _channels_from(start: int, source: Any) -> Any:
+def _channels_from(start: int, source: Source) -> Source:
     """All channels of a source but two."""
-    return jax.tree.map(lambda x: x[..., start : start + x.shape[-1] - 2], source)
+    return [x[..., start : start + x.shape[-1] - 2] for x in source]
 
 
-def between_zeros(source: Any) -> Any:
+def between_zeros(source: Source) -> Source:
     """A source with a zero channel at both ends, whose other channels have neighbours."""
-    return jax.tree.map(lambda x: jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)]), source)
+    return [jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)]) for x in source]
 
 
 def as_row(x: jax.Array, like: jax.Array) -> jax.Array:

@@ -9,7 +9,8 @@ products of shifted taps: elementwise work that XLA fuses, and the fastest for s
 windows. It unrolls over pairs of taps, so larger windows take `spectral_plane`, the power
 spectrum as one matrix product.
 
-The kernel comes here as its taps, of shape `(taps, C, M)`.
+The kernel comes here as its taps, of shape `(taps, C, M)`, and with it a scale of its
+channels, of shape `(1, 1, M)`: multiplied tap by tap, a scaled kernel is never written.
 """
 
 import math
@@ -25,6 +26,7 @@ from jax import lax
 from convsim_jax._autocorrelation import half_lags
 
 Planes = Sequence[jax.Array]
+Scale = jax.Array | float
 
 # A 3x3 window has 45 products of taps, a 5x5 one 325: seconds of compilation.
 MAX_UNROLLED_TAPS = 9
@@ -37,15 +39,15 @@ class Form(NamedTuple):
     """How the similarities of a kernel are computed.
 
     Attributes:
-      planes_of: Planes of a kernel.
+      planes_of: Planes of a kernel, times a scale if one is given.
       gradient_of: Its transpose at a kernel: from the derivative by each plane to the
-        derivative by the kernel.
+        derivative by the kernel, and the inner product of that and the kernel.
       weights: The weight of each plane.
       kept: Whether planes are best computed once, not again in every pass.
     """
 
-    planes_of: Callable[[jax.Array], Planes]
-    gradient_of: Callable[[jax.Array, Planes], jax.Array]
+    planes_of: Callable[..., Planes]
+    gradient_of: Callable[..., tuple[jax.Array, jax.Array]]
     weights: Sequence[float]
     kept: bool
 
@@ -64,30 +66,32 @@ def form_of(window: Sequence[int], *, cross: bool) -> Form:
     return Form(*of_sums, [1.0], kept=True)
 
 
-def cross_plane(matched: Form, kernel: jax.Array) -> Planes:
+def cross_plane(matched: Form, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
     """One plane `(L, 1, M)` of weight 1: matched planes, summed over the input channels.
 
-    They are added up a few rows at a time, which are near each other in memory.
+    Those of the two halves of the channels are added up first: written whole, they would
+    be more than the kernel.
     """
-    planes = matched.planes_of(kernel)
-    *_, C, M = planes[0].shape
-    rows = math.gcd(C, 8)
-    blocks = [Y.reshape(*Y.shape[:-2], C // rows, rows, M) for Y in planes]
-    sums = add_up(once(add_up(blocks, -2)), -2)
+    _, C, M = kernel.shape
+    halves = jnp.split(kernel, math.gcd(C, 2), axis=1)
+    planes = zip(*(matched.planes_of(half, scale) for half in halves), strict=True)
+    sums = [Y.sum(-2) for Y in written([sum_of(Y) for Y in planes])]
     scaled = [w**0.5 * Y for w, Y in zip(matched.weights, sums, strict=True)]
     return [jnp.stack(scaled).reshape(-1, 1, M)]
 
 
-def cross_gradient(matched: Form, kernel: jax.Array, slopes: Planes) -> jax.Array:
+def cross_gradient(
+    matched: Form, slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
+) -> tuple[jax.Array, jax.Array]:
     """`cross_plane` transposed: every input channel has the slopes of the sum."""
     rows = jnp.split(slopes[0], len(matched.weights))
     scaled = [w**0.5 * row for w, row in zip(matched.weights, rows, strict=True)]
-    return matched.gradient_of(kernel, scaled)
+    return matched.gradient_of(scaled, kernel, scale)
 
 
-def lag_planes(window: Sequence[int], kernel: jax.Array) -> Planes:
+def lag_planes(window: Sequence[int], kernel: jax.Array, scale: Scale = 1.0) -> Planes:
     """One plane of shape `(1, C, M)` for each of `half_lags`: `sum_n K[n] K[n + l]`."""
-    tap = _taps(window, kernel)
+    tap = _taps(window, kernel, scale)
 
     def at_lag(lag: tuple[int, ...]) -> jax.Array:
         shifted = {n: tuple(i + j for i, j in zip(n, lag, strict=True)) for n in tap}
@@ -96,9 +100,11 @@ def lag_planes(window: Sequence[int], kernel: jax.Array) -> Planes:
     return [at_lag(lag) for lag in half_lags(window)]
 
 
-def lag_gradient(window: Sequence[int], kernel: jax.Array, slopes: Planes) -> jax.Array:
+def lag_gradient(
+    window: Sequence[int], slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
+) -> tuple[jax.Array, jax.Array]:
     """`lag_planes` transposed: tap n is `sum over l slope[l] (K[n + l] + K[n - l])`."""
-    tap = _taps(window, kernel)
+    tap = _taps(window, kernel, scale)
     slope = {}
     for lag, x in zip(half_lags(window), slopes, strict=True):
         slope[tuple(-i for i in lag)] = slope[lag] = x
@@ -107,14 +113,20 @@ def lag_gradient(window: Sequence[int], kernel: jax.Array, slopes: Planes) -> ja
 
     def at_tap(n: tuple[int, ...]) -> jax.Array:
         lags = {m: tuple(i - j for i, j in zip(m, n, strict=True)) for m in tap}
-        return sum_of([slope[lag] * tap[m] for m, lag in lags.items()])
+        return scale * sum_of([slope[lag] * tap[m] for m, lag in lags.items()])
 
-    return jnp.concatenate(written([at_tap(n) for n in tap]))
+    gradient = [at_tap(n) for n in tap]
+    taps = _taps(window, kernel).values()
+    products = sum_of([x * y for x, y in zip(taps, gradient, strict=True)])
+    *gradient, products = written([*gradient, products])
+    return jnp.concatenate(gradient), products.sum()
 
 
-def _taps(window: Sequence[int], kernel: jax.Array) -> dict[tuple[int, ...], jax.Array]:
+def _taps(
+    window: Sequence[int], kernel: jax.Array, scale: Scale = 1.0
+) -> dict[tuple[int, ...], jax.Array]:
     taps = lax.split(kernel, [1] * len(kernel), axis=0)
-    return dict(zip(np.ndindex(*window), taps, strict=True))
+    return dict(zip(np.ndindex(*window), [scale * x for x in taps], strict=True))
 
 
 def lag_weights(window: Sequence[int]) -> list[float]:
@@ -122,7 +134,9 @@ def lag_weights(window: Sequence[int]) -> list[float]:
     return [1.0] + [2.0] * (len(half_lags(window)) - 1)
 
 
-def spectral_plane(window: Sequence[int], kernel: jax.Array) -> Planes:
+def spectral_plane(
+    window: Sequence[int], kernel: jax.Array, scale: Scale = 1.0
+) -> Planes:
     """The power spectrum: one plane `(F, C, M)` of weight 1.
 
     It holds frequency zero, and one of each other pair of frequencies. There are as many
@@ -130,19 +144,22 @@ def spectral_plane(window: Sequence[int], kernel: jax.Array) -> Planes:
     conjugate. The weight of a pair, two, and Parseval's factor, one over the number of
     all frequencies, are in the transform.
     """
-    real, imaginary = _spectrum(window, kernel)
+    real, imaginary = _spectrum(window, scale * kernel)
     return [real * real + imaginary * imaginary]
 
 
 def spectral_gradient(
-    window: Sequence[int], kernel: jax.Array, slopes: Planes
-) -> jax.Array:
+    window: Sequence[int], slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
+) -> tuple[jax.Array, jax.Array]:
     """`spectral_plane` transposed."""
-    real, imaginary = _spectrum(window, kernel)
+    real, imaginary = _spectrum(window, scale * kernel)
     slope = 2 * slopes[0]
     by_part = jnp.concatenate([slope * real, slope * imaginary])
     transform = _transform(window, kernel.dtype)
-    return jnp.tensordot(transform.T, by_part, axes=1, precision=lax.Precision.HIGHEST)
+    gradient = scale * jnp.tensordot(
+        transform.T, by_part, axes=1, precision=lax.Precision.HIGHEST
+    )
+    return gradient, jnp.sum(kernel * gradient)
 
 
 def _spectrum(window: Sequence[int], kernel: jax.Array) -> Sequence[jax.Array]:
@@ -166,8 +183,13 @@ def written(arrays: Planes) -> Planes:
     """The same arrays, of one shape, all written to memory in one pass.
 
     XLA's CPU backend computes an array a pass, with all that it shares with others, but
-    for a reduction of many operands: here over each array and a zero.
+    for a reduction of many operands: here over each array and a zero. Other backends
+    compute several arrays in one pass.
     """
+    return lax.platform_dependent(tuple(arrays), cpu=_reduced, default=lambda x: x)
+
+
+def _reduced(arrays: Planes) -> Planes:
     if len(arrays) == 1:
         return tuple(arrays)
     shape = (2, *arrays[0].shape)
