@@ -10,7 +10,7 @@ import pytest
 
 from experiments import command_line
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import parts, report, torch_programs
+from experiments.benchmark import parts, rates, report, torch_programs
 from experiments.benchmark.__main__ import Config
 from experiments.benchmark.networks import NETWORKS, random_kernels, small
 from experiments.benchmark.programs import (
@@ -23,7 +23,7 @@ from experiments.benchmark.programs import (
     penalties,
     yardsticks,
 )
-from experiments.benchmark.timing import Program, compiled, in_turn
+from experiments.benchmark.timing import Program, Timing, compiled, in_turn
 from experiments.models import build
 from tests import oracle
 
@@ -123,6 +123,26 @@ def test_programs_run_in_turn_and_slow_ones_less_often():
     assert calls == ["slow", "fast"] * 3 + ["fast"] * 3
     assert (timings["slow"].calls, timings["fast"].calls) == (2, 5)
     assert timings["slow"].median > 0.03
+
+
+def test_time_of_a_program_is_that_of_one_of_its_runs():
+    program = Program(lambda: time.sleep(0.03), 1, times=1000)
+    timing = in_turn({"often": program}, seconds=0.1, repeats=9)["often"]
+    assert 0.03e-3 <= timing.median < 0.03
+    assert timing.calls <= 4  # that many take more than 0.1 s
+
+
+def test_compiled_program_runs_as_often_as_it_says():
+    calls = []
+
+    def counted(kernels):
+        jax.debug.callback(lambda: calls.append(1))
+        return kernels["x"] + 1
+
+    program = compiled(counted, {"x": jnp.ones(3)}, times=5)
+    np.testing.assert_array_equal(program.call(), [2, 2, 2])
+    jax.effects_barrier()
+    assert len(calls) == program.times == 5
 
 
 def test_compiled_program_knows_its_memory():
@@ -241,3 +261,27 @@ def test_bad_options(argv, message, capsys):
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("count", [16, 64])
+def test_multiply_adds(count):
+    x = 0.25
+    chains = [x + i for i in range(4)]
+    for _ in range(count // 4):
+        chains = [y * x + x for y in chains]
+    result = rates.multiply_adds(count, jnp.full(3, x))
+    np.testing.assert_allclose(result, np.full(3, sum(chains)), rtol=1e-6)
+    operations = jax.make_jaxpr(lambda x: rates.multiply_adds(count, x))(jnp.ones(3))
+    assert str(operations).count("mul ") == count
+
+
+def test_rates_are_of_bytes_and_operations(monkeypatch):
+    took = {"copy": 2.0, "read": 0.5, "few": 1.0, "many": 4.0}
+    monkeypatch.setattr(
+        rates,
+        "in_turn",
+        lambda programs, **_: {name: Timing(took[name], (), 1) for name in programs},
+    )
+    measured = rates.rates(1024)
+    expected = [8 * 1024 / 2e9, 4 * 1024 / 0.5e9, 48 * 1024 / 3e9]
+    np.testing.assert_allclose(list(measured.values()), expected, rtol=1e-12)

@@ -13,7 +13,7 @@ from experiments.benchmark.programs import (
     penalties,
     yardsticks,
 )
-from experiments.benchmark.timing import Program, Timing, compiled
+from experiments.benchmark.timing import Program, Timing, compiled, queued
 
 Clock = Callable[[dict], dict]
 
@@ -47,7 +47,9 @@ def growth(clock: Clock) -> list[dict]:
         "layers": lambda layers: [(3, 3, FIXED, FIXED)] * layers,
     }
     programs = {
-        (axis, size): compiled(losses()[ALL_PAIRS], random_kernels(shapes[axis](size)))
+        (axis, size): compiled(
+            losses()[ALL_PAIRS], random_kernels(shapes[axis](size)), times=queued()
+        )
         for axis, sizes in GROWTH.items()
         for size in sizes
     }
@@ -87,7 +89,7 @@ def on_kernels(kernels: Kernels, without: Sequence[str] | set[str] = ()) -> dict
     """Yardsticks, losses and penalties, compiled."""
     functions = {name: (f, (kernels,)) for name, f in (losses() | penalties()).items()}
     return {
-        name: compiled(function, kernels, arguments)
+        name: compiled(function, kernels, arguments, times=queued())
         for name, (function, arguments) in (yardsticks(kernels) | functions).items()
         if name not in without
     }

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 import convsim_jax as cs
-from experiments.benchmark.timing import Program, compiled
+from experiments.benchmark.timing import Program, compiled, queued
 from experiments.models import build
 from experiments.models.convolution import compiler_options
 from experiments.train.step import Batch, Network, train_step
@@ -51,5 +51,10 @@ def programs(name: str, batch_size: int) -> dict[str, Program]:
     options = compiler_options()
     return {
         STEP: compiled(steps, params, (network, Batch(images, labels), count), options),
-        LOSS: compiled(jax.value_and_grad(cs.total_similarity), params, options=options),
+        LOSS: compiled(
+            jax.value_and_grad(cs.total_similarity),
+            params,
+            options=options,
+            times=queued(),
+        ),
     }
