@@ -72,10 +72,11 @@ def run(
 def leave(code: int) -> NoReturn:
     """Ends the process with that exit code.
 
-    After an interruption at once: a program that is still at work on XLA's threads can
-    crash the interpreter on its way out.
+    After an error or an interruption at once: what is still at work on other threads,
+    XLA's or TensorStore's, can crash the interpreter on its way out, or write below the
+    error.
     """
-    if code == INTERRUPTED:
+    if code:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

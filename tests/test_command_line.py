@@ -110,8 +110,8 @@ def test_other_errors_are_defects_and_keep_their_traceback():
         run(main=raising(ZeroDivisionError()))
 
 
-@pytest.mark.parametrize(("code", "left"), [(0, "by the door\n"), (130, "")])
-def test_after_an_interruption_the_process_ends_at_once(code, left):
+@pytest.mark.parametrize(("code", "left"), [(0, "by the door\n"), (2, ""), (130, "")])
+def test_a_process_that_was_stopped_ends_at_once(code, left):
     program = (
         "import atexit, sys; from experiments import command_line\n"
         "atexit.register(print, 'by the door', file=sys.stderr)\n"

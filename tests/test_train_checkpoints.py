@@ -74,7 +74,8 @@ def test_one_whose_checksums_were_not_written_is_left_out(folder):
     found, warnings = restored(folder)
     assert found is None
     assert warnings == [
-        f"{folder / 'checkpoints' / number} was cut short, and left out" for number in "95"
+        f"{folder / 'checkpoints' / number} was cut short, and left out"
+        for number in "95"
     ]
 
 
