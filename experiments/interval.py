@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 
 class Interval(NamedTuple):
@@ -26,4 +26,4 @@ def interval(values: np.ndarray) -> Interval:
     if count < 2:
         return Interval(float(values.mean()) if count else np.nan, np.nan)
     error = values.std(ddof=1) / np.sqrt(count)
-    return Interval(float(values.mean()), float(stats.t.ppf(0.975, count - 1) * error))
+    return Interval(float(values.mean()), float(stdtrit(count - 1, 0.975) * error))
