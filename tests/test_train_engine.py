@@ -10,7 +10,7 @@ import pytest
 from experiments.data.images import Images
 from experiments.models import build
 from experiments.train.devices import replicated
-from experiments.train.engine import Engine, one_by_one
+from experiments.train.engine import Engine, over_seeds
 from experiments.train.feeds import batches_of
 from experiments.train.optimizer import learning_rates, optimizer
 
@@ -223,16 +223,18 @@ def test_bfloat16_is_computed_in_and_the_weights_stay_float32(relaxed_jax):
     assert {x.dtype for x in state} <= {jnp.dtype("float32"), jnp.dtype("int32")}
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_seeds_are_mapped_over_on_every_device(backend, monkeypatch):
+@pytest.mark.parametrize(
+    ("backend", "weights", "at_once"),
+    [("cpu", 100, False), ("gpu", 100, True), ("gpu", 10**7, False)],
+)
+def test_seeds_are_mapped_over_on_every_device(backend, weights, at_once, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     tree, number = {"a": np.arange(6.0).reshape(2, 3)}, np.array([10.0, 20.0])
-    mapped = one_by_one(lambda tree, number: (tree["a"].sum() + number, tree))
+    mapped = over_seeds(lambda tree, number: (tree["a"].sum() + number, tree), weights)
     sums, same = mapped(tree, number)
     np.testing.assert_array_equal(sums, [13, 32])
     np.testing.assert_array_equal(same["a"], tree["a"])
-    in_turn = "scan" in str(jax.make_jaxpr(mapped)(tree, number))
-    assert in_turn == (backend == "cpu")
+    assert at_once == ("scan" not in str(jax.make_jaxpr(mapped)(tree, number)))
 
 
 def test_the_step_schedule_divides_by_ten_from_the_milestone_on():

@@ -41,6 +41,7 @@ from experiments.train.step import (
 
 # Pixels that a random crop may move an image: the common choice for 32x32.
 CROP = 4
+MANY_WEIGHTS = 2**20
 
 
 class Chosen(NamedTuple):
@@ -187,7 +188,9 @@ class Engine:
 
                 return jax.lax.fori_loop(start, stop, step, network)
 
-            return one_by_one(one)(network, seeds)
+            leaves = jax.tree.leaves(network.variables["params"])
+            weights = sum(leaf.size for leaf in leaves) // self.seeds
+            return over_seeds(one, weights)(network, seeds)
 
         return self._run(
             "train",
@@ -325,9 +328,14 @@ class Engine:
         return self._programs[name](*arguments)
 
 
-def one_by_one(function: Callable) -> Callable:
-    """`jax.vmap`, or on CPUs, where it gains nothing, a loop over the seeds."""
-    if jax.default_backend() != "cpu":
+def over_seeds(function: Callable, weights: int) -> Callable:
+    """Maps a function of one network over all seeds.
+
+    Small networks are trained at once, except on CPUs, which gain nothing by it. Those of
+    over `MANY_WEIGHTS` fill any device alone, and follow each other: their convolutions
+    would become grouped ones, which are slower.
+    """
+    if jax.default_backend() != "cpu" and weights <= MANY_WEIGHTS:
         return jax.vmap(function)
     return lambda *arguments: jax.lax.map(lambda each: function(*each), arguments)
 
