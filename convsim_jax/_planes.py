@@ -69,13 +69,15 @@ def form_of(window: Sequence[int], *, cross: bool) -> Form:
 def cross_plane(matched: Form, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
     """One plane `(L, 1, M)` of weight 1: matched planes, summed over the input channels.
 
-    Those of the two halves of the channels are added up first: written whole, they would
-    be more than the kernel.
+    Those of even and odd channels are added up first: written whole, they would be more
+    than the kernel. Halves of sharded channels would lie on different devices.
     """
-    _, C, M = kernel.shape
-    halves = jnp.split(kernel, math.gcd(C, 2), axis=1)
+    taps, C, M = kernel.shape
+    parts = math.gcd(C, 2)
+    halves = jnp.split(kernel.reshape(taps, -1, parts, M), parts, axis=2)
+    scale = jnp.reshape(scale, (1, 1, 1, -1))
     planes = zip(*(matched.planes_of(half, scale) for half in halves), strict=True)
-    sums = [Y.sum(-2) for Y in written([sum_of(Y) for Y in planes])]
+    sums = [Y.sum((1, 2)) for Y in written([sum_of(Y) for Y in planes])]
     scaled = [w**0.5 * Y for w, Y in zip(matched.weights, sums, strict=True)]
     return [jnp.stack(scaled).reshape(-1, 1, M)]
 

@@ -101,6 +101,17 @@ def test_only_sums_leave_a_device(mesh, window, options):
     assert max(sizes) < kernel.size
 
 
+@every_option
+@every_window
+def test_only_sums_leave_a_device_that_holds_input_channels(mesh, window, options):
+    taps, M = math.prod(window), 4
+    kernel = np.ones((*window, 8 * DEVICES, M), np.float32)
+    placed = put(kernel, mesh, P(None, None, "model", None))
+    program = value_and_gradient(**options).lower(placed).compile().as_text()
+    # At most the sums over input channels of the spectrum's planes, 23 of a 5x3 window.
+    assert max(sizes_communicated(program)) <= 2 * taps * M < kernel.size // DEVICES
+
+
 def sizes_communicated(program):
     """The number of elements of each array that a compiled program communicates."""
     collectives = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
