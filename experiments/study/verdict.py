@@ -100,7 +100,14 @@ def maps(findings: Findings) -> str:
 
 def helps(finding: Finding) -> bool:
     """Whether it is better than the baseline, and than its control if it has one."""
-    return better_than_none(finding) and not finding.beyond.mean <= finding.beyond.reach
+    if not better_than_none(finding):
+        return False
+    return has_no_control(finding) or finding.beyond.mean > finding.beyond.reach
+
+
+def has_no_control(finding: Finding) -> bool:
+    """Whether nothing is there to be compared with but the baseline."""
+    return TREATMENTS[finding.trial.treatment].control is None
 
 
 def better_than_none(finding: Finding) -> bool:
@@ -143,9 +150,14 @@ def listed(findings: Findings, names: list[str]) -> str:
     """Names with their gains."""
 
     def of(name: str) -> str:
-        beyond = findings[name].beyond
-        less = "" if np.isnan(beyond.mean) else f"; {signed(beyond)} to its control"
-        return f"{name} ({signed(findings[name].gain)}{less})"
+        finding = findings[name]
+        if has_no_control(finding):
+            less = ""
+        elif np.isnan(finding.beyond.mean):
+            less = "; its control is not measured yet"
+        else:
+            less = f"; {signed(finding.beyond)} to its control"
+        return f"{name} ({signed(finding.gain)}{less})"
 
     return ", ".join(map(of, names))
 
