@@ -10,10 +10,9 @@ activation. Ours: 200 epochs, the widths 32, 64 and 128, images normalised by th
 means and deviations, and 5,000 images held out to choose the epoch by. The paper holds
 out none: `--validation 0` trains on all 50,000 and scores the network of the last epoch.
 
-Time: on 2 CPU cores about 13 hours, by the 560 images a second of the fastest epoch below
-(others ran beside other programs, at down to 107); on a GPU not yet run. Test accuracy:
-not yet run to the end. Early, with `--train-size 5000 --epochs 5`: 53.98 ± 3.15 % (95 %
-interval over the 3 seeds), in 5 minutes of training.
+Time: on 2 CPU cores about 4 hours, by the 2,000 images a second of some steps; on a GPU
+not yet run. Test accuracy: not yet run to the end. Early, with `--train-size 5000
+--epochs 5`: 53.98 ± 3.15 % (95 % interval over the 3 seeds).
 """
 
 from experiments.train.config import Config
