@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from convsim_jax.flax import capture_feature_maps
 from experiments.models.normalization import BatchNorm
 
 MOMENTUM = 0.8
@@ -90,3 +91,24 @@ def test_maps_without_variance_have_a_finite_slope(variables):
 
     slope = jax.grad(total)(jnp.ones((8, 5)))
     assert np.isfinite(slope).all()
+
+
+def test_its_result_counts_as_the_maps_before_the_activation(variables, relaxed_jax):
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(5, (3, 3), name="conv")(x)
+            x = BatchNorm(use_running_average=True, momentum=MOMENTUM, name="norm")(x)
+            return nn.relu(x)
+
+    images = jnp.asarray(np.random.default_rng(2).normal(size=(2, 6, 6, 3)), jnp.float32)
+    conv = nn.Conv(5, (3, 3)).init(jax.random.key(0), images)["params"]
+    params = {"conv": conv, "norm": variables["params"]}
+    variables = {
+        "params": params,
+        "batch_stats": {"norm": variables["batch_stats"]},
+    }
+    maps = capture_feature_maps(Network(), images, variables=variables)["conv"].before
+    expected = Network().apply(variables, images)
+    assert (maps < 0).any()
+    np.testing.assert_allclose(nn.relu(maps), expected, rtol=1e-6, atol=1e-6)

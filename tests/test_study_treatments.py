@@ -246,3 +246,16 @@ def test_every_treatment_is_before_training_or_in_it():
 def test_the_baseline_is_left_alone():
     assert TREATMENTS["none"].initialize(PARAMS, 0.0) is PARAMS
     assert TREATMENTS["none"].regularize is None
+
+
+@promoting_optax
+@pytest.mark.parametrize("name", ["scaled", "scale-free-scaled"])
+def test_scaled_kernels_have_a_factor_of_each_output_channel_s_norm(name):
+    result = initialized(name, 0.5)
+    for layer in LAYERS:
+        ours, theirs = (
+            np.sqrt((oracle.float64(params[layer]["kernel"]) ** 2).sum((0, 1, 2)))
+            for params in (result, PARAMS)
+        )
+        np.testing.assert_allclose(ours, 0.5 * theirs, rtol=1e-5)
+    assert parallel(result, PARAMS) == (name == "scaled")

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 EPSILON = 1e-5
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(nn.BatchNorm):
     """`flax.linen.BatchNorm` over the last axis, of the same variables and twice as fast.
 
     XLA derives a gradient that reads the images once for each of several sums, on CPUs
-    with code that does not fuse them. Here it is written out.
+    with code that does not fuse them. Here it is written out. It is Flax's in what it is
+    an instance of, so that whatever looks for normalizations finds it, but only these
+    attributes may be set:
 
     Attributes:
         use_running_average: whether to normalise by the running averages, in evaluation.
@@ -21,12 +23,10 @@ class BatchNorm(nn.Module):
         dtype: of the result; sums are taken in float32.
     """
 
-    use_running_average: bool
-    momentum: float
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
         """Feature maps `(batch, ..., M)` to those of mean 0 and variance 1, rescaled."""
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)

@@ -46,9 +46,10 @@ LIMITS = """\
   there.
 - All differences of a setting share the baseline's seeds, so they err together; the
   first of a list is there because it is the largest, and somewhat by luck.
-- matched-shrunk, cosine-shrunk, image-metric-shrunk and zero-mean-shrunk were thought
-  of after scale-free-shrunk had been scored on the test images of batch-norm; all else
-  was planned before.
+- matched-shrunk, cosine-shrunk, image-metric-shrunk, zero-mean-shrunk, scaled and
+  scale-free-scaled were thought of after scale-free-shrunk had been scored on the test
+  images of batch-norm, and the strengths of paper-reg and decay, of which the largest
+  had been chosen, were then moved up by one decade; all else was planned before.
 - Where a setting takes its strengths from another, only the baseline's learning rate
   was chosen in it, and is used for all.
 - "Epochs sooner" counts to the accuracy that the baseline has after half of its epochs,
@@ -251,7 +252,8 @@ def glossary(names: set[str]) -> str:
             "## Treatments",
             "",
             "The strength of an initialization is its number of steps of Adam at 2e-3 "
-            "(of zero-mean, the fraction), that of a regularizer the factor of its loss.",
+            "(of zero-mean the fraction, of scaled ones the factor), that of a "
+            "regularizer the factor of its loss.",
             "",
             "| treatment | kind | |",
             "| --- | --- | --- |",

@@ -13,12 +13,16 @@ MAIN = (
     "shrunk",
     "scale-free-init",
     "scale-free-shrunk",
+    "scaled",
+    "scale-free-scaled",
     "paper-reg",
+    "decay",
     "scale-free-reg",
 )
 REGULARIZERS = (
     "none",
     "paper-reg",
+    "decay",
     "paper-decoupled-reg",
     "scale-free-reg",
     "scale-free-decoupled-reg",
@@ -135,7 +139,8 @@ SETTINGS: dict[str, Setting] = {
         "batch-norm, trained by SGD without momentum",
         replace(CIFAR, momentum=0.0),
         (0.05, 0.1, 0.15, 0.2, 0.3, 0.4),
-        REGULARIZERS,
+        # Without momentum, coupled and decoupled are the same.
+        tuple(name for name in REGULARIZERS if "decoupled" not in name),
     ),
     "adamw": Setting(
         "batch-norm, trained by AdamW",

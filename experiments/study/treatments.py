@@ -20,6 +20,7 @@ from experiments.study import penalties
 from experiments.study.penalties import Penalty, add_gradient, of_layers
 
 STEPS = (10.0, 30.0, 100.0, 300.0)
+FACTORS = (0.25, 0.35, 0.5, 0.7)
 MATCHED = Objective(channels="matched", normalize=True)
 
 
@@ -102,6 +103,17 @@ def then_shrunk(
     )
 
 
+def scaled(
+    params: chex.ArrayTree,
+    factor: float,
+    initialize: Callable[[chex.ArrayTree, float], chex.ArrayTree] = unchanged,
+    strength: float = 0.0,
+) -> chex.ArrayTree:
+    """Kernels of another initialization times a factor."""
+    params = initialize(params, strength)
+    return jax.tree.map(lambda x: factor * x if x.ndim == 4 else x, params)
+
+
 def without_mean(params: chex.ArrayTree, fraction: float) -> chex.ArrayTree:
     """Kernels less a fraction of each spatial filter's mean, with the norms they had."""
 
@@ -176,6 +188,20 @@ TREATMENTS: dict[str, Treatment] = {
         ),
         control="shrunk",
     ),
+    "scaled": Treatment(Kind.CONTROL, "random kernels times a factor", FACTORS, scaled),
+    "scale-free-scaled": Treatment(
+        Kind.SIMILARITY,
+        "100 steps of scale-free-norm-init, then times a factor",
+        FACTORS,
+        partial(
+            scaled,
+            initialize=partial(
+                similarity_steps, objective=SCALE_FREE, preserve_norm=True
+            ),
+            strength=100.0,
+        ),
+        control="scaled",
+    ),
     "matched-shrunk": Treatment(
         Kind.SIMILARITY,
         "100 steps of matched-init, then scaled to the norms of paper-init",
@@ -249,7 +275,7 @@ TREATMENTS: dict[str, Treatment] = {
     "paper-reg": Treatment(
         Kind.SIMILARITY,
         "the paper's loss added in training, all pairs",
-        decades(1e-5),
+        decades(1e-4),
         regularize=similarity(PAPER),
         control="decay",
     ),
@@ -268,7 +294,7 @@ TREATMENTS: dict[str, Treatment] = {
     "decay": Treatment(
         Kind.CONTROL,
         "weight decay of the conv kernels",
-        decades(1e-5),
+        decades(1e-4),
         regularize=penalty(lambda kernel: 0.5 * (kernel**2).sum()),
     ),
     "cosine-reg": Treatment(
@@ -298,7 +324,7 @@ TREATMENTS: dict[str, Treatment] = {
     "paper-adjacent-reg": Treatment(
         Kind.SIMILARITY,
         "the paper's loss added in training, adjacent pairs, as its code has it",
-        decades(1e-5),
+        decades(1e-4),
         regularize=similarity(PAPER, "adjacent"),
         control="decay",
     ),
