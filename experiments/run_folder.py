@@ -41,25 +41,31 @@ def new_folder(path: Path) -> Iterator[Path]:
             folder.replace(path)
 
 
-def claim(path: Path, options: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+def claim(
+    path: Path,
+    options: Mapping[str, Any],
+    about: Mapping[str, Any],
+    name: str = "--output",
+) -> None:
     """Makes `path` the folder of a run, if it is not that of an earlier, equal one.
 
     Args:
         path: new, empty, or claimed before with the same options.
         options: all that the results depend on, as JSON has it.
         about: what else to note in `config.json`.
+        name: of the option that says where the folder is, for errors.
 
     Raises:
         ValueError: the folder holds results of other options, or anything else.
         OSError: it cannot be written.
     """
     config = path / "config.json"
-    with writing(path):
+    with writing(path, name):
         if config.exists():
-            _check_same(options, read_json(config), config)
+            _check_same(options, read_json(config), config, name)
         elif path.is_dir() and any(path.iterdir()):
             raise ValueError(
-                f"--output is {path}, which holds something other than a run; expected a "
+                f"{name} is {path}, which holds something other than a run; expected a "
                 "new or empty folder, or that of an earlier run"
             )
         path.mkdir(parents=True, exist_ok=True)
@@ -148,13 +154,13 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _check_same(options: Mapping[str, Any], config: Any, path: Path) -> None:
+def _check_same(options: Mapping[str, Any], config: Any, path: Path, folder: str) -> None:
     earlier = config.get("options") if isinstance(config, dict) else None
     if not isinstance(earlier, dict):
         raise ValueError(f"{path} is damaged: it names no options")
     for name, value in options.items():
         if name not in earlier or value != earlier[name]:
             raise ValueError(
-                f"--output holds results of other options: {flag(name)} is "
+                f"{folder} holds results of other options: {flag(name)} is "
                 f"{json.dumps(value)}, and was {json.dumps(earlier.get(name))} in {path}"
             )

@@ -38,6 +38,17 @@ def test_a_new_folder_does_not_take_the_place_of_another(tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
 
 
+def test_errors_call_the_folder_what_the_command_line_calls_it(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=f"^--results is {tmp_path}/file, which cannot be"):
+        claim(tmp_path / "file", OPTIONS, {}, "--results")
+    with pytest.raises(ValueError, match=f"^--results is {tmp_path}, which holds someth"):
+        claim(tmp_path, OPTIONS, {}, "--results")
+    claim(tmp_path / "run", OPTIONS, {}, "--results")
+    with pytest.raises(ValueError, match=r"^--results holds results of other opt"):
+        claim(tmp_path / "run", OPTIONS | {"seeds": 4}, {}, "--results")
+
+
 @pytest.mark.parametrize("below", ["", "run", "run/below"])
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, below):
     (tmp_path / "file").touch()
