@@ -110,6 +110,7 @@ def finding(start, end):
         sooner=nothing,
         finished=(5, 5),
         similarity={("before", "start"): start, ("before", "end"): end},
+        change={},
         norm=1.0,
     )
 

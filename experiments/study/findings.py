@@ -33,6 +33,7 @@ class Finding(NamedTuple):
         finished: number of seeds that did not diverge, and of all.
         similarity: `(kind, moment)` to the mean feature-map similarity of all layers;
             kinds are `SIMILARITIES`; moments `"start"`, `"middle"` and `"end"`.
+        change: the same less the baseline's of the same seed.
         norm: of all conv kernels before training.
     """
 
@@ -45,6 +46,7 @@ class Finding(NamedTuple):
     sooner: Interval
     finished: tuple[int, int]
     similarity: dict[tuple[str, str], float]
+    change: dict[tuple[str, str], Interval]
     norm: float
 
     @property
@@ -59,6 +61,7 @@ def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
     if BASELINE not in tested:
         return {}
     _, baseline = tested[BASELINE]
+    maps = similarities(baseline)
     found = {}
     for name, (trial, outcome) in tested.items():
         ours, theirs = accuracies(outcome), accuracies(baseline)
@@ -77,7 +80,11 @@ def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
                 )
             ),
             (int(np.isfinite(ours).sum()), len(ours)),
-            similarities(outcome),
+            {key: mean_of_known(each) for key, each in similarities(outcome).items()},
+            {
+                key: interval(paired(each, maps[key]))
+                for key, each in similarities(outcome).items()
+            },
             norm_at_start(outcome),
         )
     return adjusted(found)
@@ -170,17 +177,20 @@ def epochs_to(curve: np.ndarray, target: float) -> float:
     return float(epoch + (target - before) / (curve[epoch] - before))
 
 
-def similarities(outcome: Outcome) -> dict[tuple[str, str], float]:
-    """Mean over layers and seeds at each moment, as in `Finding`."""
+def similarities(outcome: Outcome) -> dict[tuple[str, str], np.ndarray]:
+    """Mean over the layers of each seed, at each moment; keys as in `Finding`."""
     epochs = sorted({row.epoch for row in outcome.layers})
     moments = zip(("start", "middle", "end"), epochs, strict=True)
-    return {
-        (kind, moment): mean_of_known(
-            np.array([getattr(row, kind) for row in outcome.layers if row.epoch == epoch])
-        )
-        for moment, epoch in moments
-        for kind in SIMILARITIES
-    }
+    seeds = [score.seed for score in outcome.scores]
+    found = {}
+    for moment, epoch in moments:
+        for kind in SIMILARITIES:
+            of_seed: dict[int, list[float]] = {seed: [] for seed in seeds}
+            for row in outcome.layers:
+                if row.epoch == epoch:
+                    of_seed[row.seed].append(getattr(row, kind))
+            found[kind, moment] = np.array([np.mean(each) for each in of_seed.values()])
+    return found
 
 
 def mean_of_known(values: np.ndarray) -> float:

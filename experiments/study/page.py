@@ -9,15 +9,18 @@ from matplotlib.figure import Figure
 from experiments.interval import Interval
 from experiments.run_folder import replacing, writing
 from experiments.study import plots
+from experiments.study.claims import claims
 from experiments.study.findings import Finding, findings
 from experiments.study.plan import BASELINE
 from experiments.study.results import Outcome, Results, Trial
 from experiments.study.settings import SETTINGS, Setting
+from experiments.study.sizes import sizes
 from experiments.study.treatments import TREATMENTS, Kind
 from experiments.study.verdict import signed, verdict
 from experiments.table import aligned
 
 PAGE = "RESULTS.md"
+SIZES = "study-sizes.png"
 SHOWN = (
     "none",
     "shrunk",
@@ -76,8 +79,17 @@ def write_page(folder: Path) -> Path | None:
     found = {name: each for name, each in found.items() if len(each) > 1}
     if not found:
         return None
-    sections = [INTRODUCTION, verdict(found), f"```\n{overview(found)}\n```\n"]
+    sections = [
+        INTRODUCTION,
+        verdict(found),
+        f"```\n{overview(found)}\n```\n",
+        claims(found),
+    ]
     figures: dict[str, Figure] = {}
+    across = sizes(found)
+    if across is not None:
+        figures[SIZES] = across
+        sections.append(f"![{SIZES}](figures/{SIZES})\n")
     for name in found:
         drawn = draw(name, tested[name], found[name])
         figures |= drawn

@@ -27,6 +27,8 @@ REGULARIZERS = (
     "scale-free-reg",
     "scale-free-decoupled-reg",
 )
+# Settings that differ in the width of the network alone, each twice that before it.
+BY_WIDTH = ("quarter-width", "batch-norm", "full-width")
 # What chooses and what is reported has no seed in common.
 TUNED_FROM, SEEDS_FROM = 5, 10
 # Options of `experiments.train` that a setting fixes.

@@ -100,9 +100,13 @@ def maps(findings: Findings) -> str:
 
 def helps(finding: Finding) -> bool:
     """Whether it is better than the baseline, and than its control if it has one."""
-    if not better_than_none(finding):
-        return False
-    return has_no_control(finding) or finding.beyond.mean > finding.beyond.reach
+    beyond = beyond_control(finding)
+    return better_than_none(finding) and beyond.mean > beyond.reach
+
+
+def beyond_control(finding: Finding) -> Interval:
+    """Its gain beyond its control's, or the whole gain if there is no control."""
+    return finding.gain if has_no_control(finding) else finding.beyond
 
 
 def has_no_control(finding: Finding) -> bool:
@@ -162,10 +166,10 @@ def listed(findings: Findings, names: list[str]) -> str:
     return ", ".join(map(of, names))
 
 
-def signed(value: Interval) -> str:
+def signed(value: Interval, digits: int = 2) -> str:
     """A mean with its sign and its interval.
 
     >>> signed(Interval(1.0, 0.25))
     '+1.00 ± 0.25'
     """
-    return f"{value.mean:+.2f} ± {value.reach:.2f}"
+    return f"{value.mean:+.{digits}f} ± {value.reach:.{digits}f}"
