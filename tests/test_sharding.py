@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from functools import partial
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -78,27 +78,32 @@ def value_and_gradient(**options):
     [((1, 1), SHARDED), ((2, 2), SHARDED), ((5, 3), SHARDED), ((2, 2), REPLICATED)],
     ids=str,
 )
-def test_value_and_gradient_are_those_of_one_device(mesh, window, spec, options):
+def test_loss_is_that_of_one_device_and_sends_only_sums(mesh, window, spec, options):
     kernel = kernel_of(window)
-    value, gradient = value_and_gradient(**options)(put(kernel, mesh, spec))
+    placed = put(kernel, mesh, spec)
+    program = value_and_gradient(**options).lower(placed).compile()
+    value, gradient = program(placed)
     assert gradient.sharding.is_equivalent_to(NamedSharding(mesh, spec), kernel.ndim)
     exact = oracle.convolutional_similarity(kernel, **options)
     np.testing.assert_allclose(value, exact, rtol=1e-5)
-    _, expected = on_one_device(value_and_gradient(**options), kernel)
+    expected = gradient_on_one_device(window, **options)
     largest = np.abs(expected).max()
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * largest)
+    if spec == SHARDED and options["pairs"] == "all":
+        assert_only_sums_leave_a_device(program.as_text(), window)
 
 
-@every_window
-@pytest.mark.parametrize("options", [o for o in OPTIONS if o["pairs"] == "all"], ids=str)
-def test_only_sums_leave_a_device(mesh, window, options):
-    kernel = put(kernel_of(window), mesh, SHARDED)
-    program = value_and_gradient(**options).lower(kernel).compile().as_text()
+@cache
+def gradient_on_one_device(window, **options):
+    return on_one_device(value_and_gradient(**options), kernel_of(window))[1]
+
+
+def assert_only_sums_leave_a_device(program, window):
     sizes = sizes_communicated(program)
     assert sizes, "the devices must add up their sums"
     # At most a sum of each of the 4 input channels from each device.
     assert max(sizes) <= 41 * 4 if window == (5, 3) else max(sizes) <= 4 * DEVICES
-    assert max(sizes) < kernel.size
+    assert max(sizes) < kernel_of(window).size
 
 
 @every_option
@@ -152,14 +157,17 @@ def test_initialization_keeps_shardings(mesh, spec, preserve_norm):
     params = put(params_of(), mesh, spec)
     result, history = cs.minimize_similarity(params, 3, preserve_norm=preserve_norm)
     assert_shardings_are_kept(params, result)
-    expected = on_one_device(
-        partial(cs.minimize_similarity, steps=3, preserve_norm=preserve_norm), params_of()
-    )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         (result, history),
-        expected,
+        initialized_on_one_device(preserve_norm),
     )
+
+
+@cache
+def initialized_on_one_device(preserve_norm):
+    minimize = partial(cs.minimize_similarity, steps=3, preserve_norm=preserve_norm)
+    return on_one_device(minimize, params_of())
 
 
 @pytest.mark.parametrize("spec", [SHARDED, REPLICATED], ids=["sharded", "replicated"])
@@ -202,12 +210,15 @@ PENALTIES = [
 @pytest.mark.parametrize("penalty", PENALTIES, ids=lambda p: p.__name__)
 @pytest.mark.parametrize("spec", [SHARDED, REPLICATED], ids=["sharded", "replicated"])
 def test_orthogonality_penalties(mesh, spec, penalty):
-    kernel = kernel_of((2, 2))
-    of_penalty = jax.jit(jax.value_and_grad(penalty))
-    placed = put(kernel, mesh, spec)
-    value, gradient = of_penalty(placed)
+    placed = put(kernel_of((2, 2)), mesh, spec)
+    value, gradient = jax.jit(jax.value_and_grad(penalty))(placed)
     assert_shardings_are_kept(placed, gradient)
-    expected = on_one_device(of_penalty, kernel)
+    expected = penalty_on_one_device(penalty)
     np.testing.assert_allclose(value, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(penalty(placed), expected[0], rtol=1e-5)
+
+
+@cache
+def penalty_on_one_device(penalty):
+    return on_one_device(jax.jit(jax.value_and_grad(penalty)), kernel_of((2, 2)))
