@@ -1,12 +1,16 @@
 """Checkpoints that are damaged, cut short or gone."""
 
+import asyncio
 import re
 import resource
+import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 
 from experiments.train.checkpoints import KEPT, Checkpoints
 
@@ -88,6 +92,34 @@ def test_a_run_goes_on_after_a_damaged_one_under_the_same_number(folder):
     (found, _), warnings = restored(folder)
     jax.tree.map(np.testing.assert_array_equal, found, state(7))
     assert warnings == []
+
+
+def test_a_write_that_fails_after_another_is_not_heard(tmp_path, monkeypatch, capfd):
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    checkpoints, _ = opened(tmp_path)
+    promise, write = tensorstore.Promise.new()
+
+    async def save():
+        asyncio.ensure_future(write_and_wait())
+        await asyncio.sleep(0)
+        raise OSError  # of another write
+
+    async def write_and_wait():
+        await write
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(OSError):
+        loop.run_until_complete(save())
+    loop.close()
+    promise.set_exception(OSError())
+    assert heard == []
+    assert capfd.readouterr().err == ""
+    other = SimpleNamespace(exc_value=KeyError("other"))
+    sys.unraisablehook(other)
+    assert heard == [other]
+    checkpoints.close()
+    assert sys.unraisablehook == heard.append
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -7,6 +7,7 @@ reads it, whose threads would print what they stumble over.
 import logging
 import os
 import re
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,8 +34,11 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], None]):
-        for logger in ("absl", "concurrent.futures"):  # what is wrong is raised too
+        # What is wrong is raised too: once, of all the writes that a full disk ends.
+        for logger in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
+        self._hook = sys.unraisablehook
+        sys.unraisablehook = self._unless_too_late
         self._folder, self._warn = folder, warn
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT,
@@ -112,6 +116,12 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+        sys.unraisablehook = self._hook
+
+    def _unless_too_late(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Passes on what a thread cannot raise, but for writes that end after the first."""
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._hook(unraisable)
 
 
 def checksums(folder: Path) -> dict[str, int]:
