@@ -1,5 +1,8 @@
 """A run whose folder cannot be written says so, whichever file it is."""
 
+import re
+import resource
+
 import pytest
 from rich.console import Console
 
@@ -67,3 +70,20 @@ def test_a_file_that_cannot_be_written_is_named_with_its_folder(parts, tmp_path,
     message = str(raised.value)
     assert message.startswith(f"{called} is {tmp_path}, which cannot be written: ")
     assert f": {tmp_path / name}" in message
+
+
+def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(parts, tmp_path):
+    folder = tmp_path / "run"
+    message = f"--output is {folder}, which cannot be written: File too large"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Of a run this small, some files of a checkpoint are larger, and no others.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+    try:
+        with pytest.raises(OSError, match=f"^{re.escape(message)}$"):
+            run(parts, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (folder / "history.json").exists()
+    assert not (folder / "results.json").exists()
+    run(parts, folder)
+    assert (folder / "results.json").exists()

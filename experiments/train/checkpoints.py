@@ -119,7 +119,7 @@ class Checkpoints:
         sys.unraisablehook = self._hook
 
     def _unless_too_late(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Passes on what a thread cannot raise, but for writes that end after the first."""
+        """Passes on what no one can be told, but for a write that fails after another."""
         if str(unraisable.exc_value) != "Event loop is closed":
             self._hook(unraisable)
 
