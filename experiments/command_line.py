@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import math
 import os
 import re
 import sys
@@ -108,6 +109,28 @@ def flag(name: str) -> str:
     '--batch-size'
     """
     return "--" + name.replace("_", "-")
+
+
+def check_least(config: object, **least: float) -> None:
+    """Raises a ValueError that names the first option below its bound; None is unset."""
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and not bound <= value < math.inf:
+            raise ValueError(f"{flag(name)} is {value}; expected {bound} or more")
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Raises a ValueError that names the first option that is not more than 0."""
+    for name in names:
+        if not 0 < (value := getattr(config, name)) < math.inf:
+            raise ValueError(f"{flag(name)} is {value}; expected more than 0")
+
+
+def check_fraction(config: object, *names: str) -> None:
+    """Raises a ValueError that names the first option not in [0, 1)."""
+    for name in names:
+        if not 0 <= (value := getattr(config, name)) < 1:
+            raise ValueError(f"{flag(name)} is {value}; expected 0 to less than 1")
 
 
 def unset(metavar: str, meaning: str) -> object:

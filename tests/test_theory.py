@@ -247,14 +247,14 @@ def test_too_few_seeds_left_is_an_error():
             "--signal-length is 64; expected at least --taps, 65, for the kernel to fit "
             "into the signal",
         ),
-        (["--learning-rate", "0"], "--learning-rate is 0.0; expected a positive number"),
+        (["--learning-rate", "0"], "--learning-rate is 0.0; expected more than 0"),
         (
             ["--learning-rate", "nan"],
-            "--learning-rate is nan; expected a positive number",
+            "--learning-rate is nan; expected more than 0",
         ),
         (
             ["--cosine-learning-rate", "-0.1"],
-            "--cosine-learning-rate is -0.1; expected a positive number",
+            "--cosine-learning-rate is -0.1; expected more than 0",
         ),
     ],
 )

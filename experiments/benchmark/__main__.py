@@ -32,7 +32,7 @@ from experiments.benchmark import parts, report
 from experiments.benchmark.networks import NETWORKS
 from experiments.benchmark.timing import in_turn
 from experiments.benchmark.training_step import TRAINED
-from experiments.command_line import flag, unset
+from experiments.command_line import check_least, unset
 from experiments.run_folder import claim, read_json, replacing, write_json
 
 COLUMNS = (
@@ -72,10 +72,7 @@ class Config:
             raise ValueError(
                 f"--networks is {' '.join(unknown)!r}; expected {', '.join(NETWORKS)}"
             )
-        least = {"repeats": 2, "max_width": WIDTHS[0], "step_batch_size": 0}
-        for name, bound in least.items():
-            if (value := getattr(self, name)) < bound:
-                raise ValueError(f"{flag(name)} is {value}; expected {bound} or more")
+        check_least(self, repeats=2, max_width=WIDTHS[0], step_batch_size=0)
         if not self.losses and not self.step_batch_size:
             raise ValueError(
                 "--no-losses is given with --step-batch-size 0; expected one of the two"

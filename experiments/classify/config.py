@@ -1,15 +1,15 @@
 """The options of a run, and which values they may have."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from experiments.command_line import flag, unset
+from experiments.command_line import check_fraction, check_least, check_positive, unset
 from experiments.methods import METHODS, Pairs
 from experiments.models import MODELS
+from experiments.train.config import CacheDir, DataDir
 
 STRENGTHS = ", ".join(
     f"{method.strength:g} for {name}"
@@ -71,12 +71,8 @@ class Config:
     width: float = 1.0
     activation: Literal["relu", "elu"] = "relu"
     validation: float = 0.0
-    data_dir: Annotated[
-        Path | None, unset("PATH", "TFDS_DATA_DIR, else ~/tensorflow_datasets")
-    ] = None
-    cache_dir: Annotated[
-        Path | None, unset("PATH", "CONVSIM_JAX_CACHE, else ~/.cache/convsim_jax")
-    ] = None
+    data_dir: DataDir = None
+    cache_dir: CacheDir = None
     download: bool = False
     output: Annotated[Path | None, unset("PATH", "runs/<dataset>-<model>-<time>")] = None
 
@@ -95,21 +91,6 @@ class Config:
             raise ValueError(
                 f"--methods is {' '.join(self.methods)!r}; expected names, each once"
             )
-        least = {"steps": 0, "seeds": 1, "epochs": 1, "batch_size": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(
-                    f"{flag(name)} is {getattr(self, name)}; expected {bound} or more"
-                )
-        if self.strength is not None and not 0 <= self.strength < math.inf:
-            raise ValueError(f"--strength is {self.strength}; expected 0 or more")
-        for name in ("learning_rate", "width"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{flag(name)} is {getattr(self, name)}; expected more than 0"
-                )
-        for name in ("momentum", "validation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{flag(name)} is {getattr(self, name)}; expected 0 to less than 1"
-                )
+        check_least(self, strength=0, steps=0, seeds=1, epochs=1, batch_size=1)
+        check_positive(self, "learning_rate", "width")
+        check_fraction(self, "momentum", "validation")

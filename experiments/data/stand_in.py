@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 
 from experiments import command_line
-from experiments.command_line import flag
+from experiments.command_line import check_least
 
 COMMAND = "python -m experiments.data.stand_in"
 QUALITY = 90
@@ -50,12 +50,8 @@ class Config:
 
     def check(self) -> None:
         """Raises a ValueError that names the first option out of range."""
-        least = {"classes": 2, "shortest": 8, "longest": self.shortest, "seed": 0}
-        for name, bound in {"train": self.classes, "test": self.classes, **least}.items():
-            if getattr(self, name) < bound:
-                raise ValueError(
-                    f"{flag(name)} is {getattr(self, name)}; expected {bound} or more"
-                )
+        check_least(self, train=self.classes, test=self.classes, classes=2)
+        check_least(self, shortest=8, longest=self.shortest, seed=0)
         if self.folder.exists() and (
             not self.folder.is_dir() or any(self.folder.iterdir())
         ):

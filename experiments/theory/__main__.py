@@ -13,7 +13,6 @@ sampling error, stand beside reference figures, for which the defaults are made.
 printed as tables and kept in a run folder, with plots.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments import command_line
-from experiments.command_line import flag, unset
+from experiments.command_line import check_least, check_positive, unset
 from experiments.run_folder import new_folder
 from experiments.theory import plots
 from experiments.theory.descent import (
@@ -68,10 +67,7 @@ class Config:
 
     def check(self) -> None:
         """Raises a `ValueError` that names the first option out of range."""
-        least = {"seeds": 2, "steps": 1, "rounds": 1, "taps": 1, "first_seed": 0}
-        for name, bound in least.items():
-            if (value := getattr(self, name)) < bound:
-                raise ValueError(f"{flag(name)} is {value}; expected {bound} or more")
+        check_least(self, seeds=2, steps=1, rounds=1, taps=1, first_seed=0)
         values = max(self.steps, self.rounds * KERNEL_COUNT**2)
         if self.seeds > (most := MAX_VALUES // values):
             raise ValueError(
@@ -88,9 +84,7 @@ class Config:
                 f"--signal-length is {self.signal_length}; expected at least --taps, "
                 f"{self.taps}, for the kernel to fit into the signal"
             )
-        for name in ("cosine_learning_rate", "learning_rate"):
-            if not 0 < (value := getattr(self, name)) < math.inf:
-                raise ValueError(f"{flag(name)} is {value}; expected a positive number")
+        check_positive(self, "cosine_learning_rate", "learning_rate")
 
 
 def draw(seed: jax.Array, config: Config, kernels: int) -> tuple[jax.Array, jax.Array]:

@@ -1,14 +1,13 @@
 """The options of a training run, and which values they may have."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.command_line import flag, unset
+from experiments.command_line import check_fraction, check_least, check_positive, unset
 from experiments.methods import METHODS, Pairs
 from experiments.models import MODELS
 
@@ -23,6 +22,12 @@ PLACES = (
     "distributed",
     "output",
 )
+DataDir = Annotated[
+    Path | None, unset("PATH", "TFDS_DATA_DIR, else ~/tensorflow_datasets")
+]
+CacheDir = Annotated[
+    Path | None, unset("PATH", "CONVSIM_JAX_CACHE, else ~/.cache/convsim_jax")
+]
 
 
 @dataclass(frozen=True)
@@ -99,12 +104,8 @@ class Config:
     momentum: float = 0.9
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    data_dir: Annotated[
-        Path | None, unset("PATH", "TFDS_DATA_DIR, else ~/tensorflow_datasets")
-    ] = None
-    cache_dir: Annotated[
-        Path | None, unset("PATH", "CONVSIM_JAX_CACHE, else ~/.cache/convsim_jax")
-    ] = None
+    data_dir: DataDir = None
+    cache_dir: CacheDir = None
     download: bool = False
     workers: int = 2
     checkpoint_minutes: float = 5.0
@@ -117,31 +118,10 @@ class Config:
             raise ValueError(
                 f"--method is {self.method!r}; expected {', '.join(METHODS)}"
             )
-        least = {
-            "steps": 0,
-            "seeds": 1,
-            "epochs": 1,
-            "batch_size": 1,
-            "image_size": 8,
-            "workers": 0,
-            "checkpoint_minutes": 0,
-            "strength": 0,
-            "weight_decay": 0,
-        }
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and not bound <= value < math.inf:
-                raise ValueError(f"{flag(name)} is {value}; expected {bound} or more")
-        for name in ("learning_rate", "width"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{flag(name)} is {getattr(self, name)}; expected more than 0"
-                )
-        for name in ("momentum", "label_smoothing", "validation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{flag(name)} is {getattr(self, name)}; expected 0 to less than 1"
-                )
+        check_least(self, steps=0, seeds=1, epochs=1, batch_size=1, image_size=8)
+        check_least(self, workers=0, checkpoint_minutes=0, strength=0, weight_decay=0)
+        check_positive(self, "learning_rate", "width")
+        check_fraction(self, "momentum", "label_smoothing", "validation")
         if list(self.milestones) != sorted(set(self.milestones) - {0}):
             given = " ".join(map(str, self.milestones))
             raise ValueError(
