@@ -6,7 +6,6 @@ done is kept, and not done again. With --minutes 0 nothing is trained; the resul
 and its plots are made of whatever is there.
 """
 
-import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from rich.progress import (
 )
 
 from experiments import command_line
-from experiments.command_line import unset
+from experiments.command_line import check_least, unset
 from experiments.data.load import load
 from experiments.data.source import open_source
 from experiments.run_folder import writing
@@ -35,6 +34,7 @@ from experiments.study.results import Results, Trial
 from experiments.study.settings import SETTINGS, Setting
 from experiments.study.training import Trainer
 from experiments.study.treatments import TREATMENTS
+from experiments.train.config import CacheDir, DataDir
 from experiments.train.feeds import Resident
 from experiments.train.progress import tracked
 
@@ -67,12 +67,8 @@ class Config:
     treatments: Annotated[tuple[str, ...], unset("TREATMENT ...", "all")] = ()
     minutes: Annotated[float | None, unset("FLOAT", "no end")] = None
     results: Path = RESULTS
-    data_dir: Annotated[
-        Path | None, unset("PATH", "TFDS_DATA_DIR, else ~/tensorflow_datasets")
-    ] = None
-    cache_dir: Annotated[
-        Path | None, unset("PATH", "CONVSIM_JAX_CACHE, else ~/.cache/convsim_jax")
-    ] = None
+    data_dir: DataDir = None
+    cache_dir: CacheDir = None
     download: bool = False
 
     def check(self) -> None:
@@ -83,8 +79,7 @@ class Config:
                 raise ValueError(
                     f"--{name} is {unknown[0]!r}; expected {', '.join(known)}"
                 )
-        if self.minutes is not None and not 0 <= self.minutes < math.inf:
-            raise ValueError(f"--minutes is {self.minutes}; expected 0 or more")
+        check_least(self, minutes=0)
 
 
 def main(config: Config) -> None:
