@@ -1,16 +1,19 @@
 """The engine against a plain loop: one seed, one step and one image set at a time."""
 
+from dataclasses import replace
 from functools import cache
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.data.augmentation import augmented
 from experiments.data.images import Images
 from experiments.models import build
 from experiments.train.devices import replicated
-from experiments.train.engine import Engine, over_seeds
+from experiments.train.engine import CROP, Engine, over_seeds
 from experiments.train.feeds import batches_of
 from experiments.train.optimizer import learning_rates, optimizer
 
@@ -139,6 +142,32 @@ def test_results_do_not_depend_on_how_many_steps_a_program_takes(relaxed_jax):
     whole = trained(one, network, 1)
     parts = trained(one, again, 1, (1, 2, 1))
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(CLASSES)(images.reshape(len(images), -1))
+
+
+def test_images_on_the_device_are_augmented_anew_by_each_seed(relaxed_jax):
+    one = replace(engine(), model=Linear())
+    other = replace(one, augment=True)
+    start = {"params": {"Dense_0": {"kernel": jnp.ones((64, 3)), "bias": jnp.ones(3)}}}
+    start = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
+    data = Images(*replicated(tuple(images())))
+    network, _ = other.networks(start, 0.0)
+    network = other.train(network, 0.0, 3, range(1, 2), BATCH, data)
+    for seed in range(2):
+        key = jax.random.fold_in(jax.random.key(seed), 3)
+        rows = jax.random.permutation(key, COUNT)[BATCH : 2 * BATCH]
+        draw = jax.random.fold_in(key, 1)
+        pixels = augmented(draw, data.images[rows], CROP)
+        assert (pixels != data.images[rows]).any()
+        batch = device_batch(Images(pixels, data.labels[rows]))
+        expected, _ = one.networks(start, 0.0)
+        expected = one.train_on(expected, 0.0, batch)
+        assert_close(of_seed(network.variables, seed), of_seed(expected.variables, seed))
 
 
 @pytest.mark.parametrize("count", [8, 11, 16])

@@ -72,6 +72,14 @@ def test_a_file_that_cannot_be_written_is_named_with_its_folder(parts, tmp_path,
     assert f": {tmp_path / name}" in message
 
 
+def test_test_images_are_scored_once_at_the_end(parts, tmp_path, monkeypatch):
+    _, feed = parts
+    score, asked = feed.score, []
+    monkeypatch.setattr(feed, "score", lambda split: asked.append(split) or score(split))
+    run(parts, tmp_path / "run")
+    assert asked == ["validation", "validation", "test"]
+
+
 def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(parts, tmp_path):
     folder = tmp_path / "run"
     message = f"--output is {folder}, which cannot be written: File too large"

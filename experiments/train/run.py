@@ -259,6 +259,14 @@ class Pace:
     """How many steps a program takes, so that it lasts about a second.
 
     Then progress is seen and an interruption heard, and starting a program costs nothing.
+
+    >>> pace = Pace()
+    >>> for steps, seconds in (1, 0.01), (4, 0.04), (16, 3.2):
+    ...     pace.took(steps, seconds)
+    ...     print(pace.steps)
+    4
+    16
+    5
     """
 
     def __init__(self) -> None:
