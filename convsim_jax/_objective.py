@@ -224,7 +224,10 @@ def _scale_free(
     value, slopes = scale_free_sum_and_slopes(
         planes_of, once(source), form.weights, adjacent=adjacent
     )
-    gradient, _ = form.gradient_of([share * slope for slope in slopes], kernel, scale)
+    slopes = [share * slope for slope in slopes]
+    # Without the inner product, windows of one tap would leave a reduction of a single
+    # operand, and XLA's library would have that operand written first.
+    gradient, _ = once(form.gradient_of(slopes, kernel, scale))
     return share * value, gradient
 
 
