@@ -59,7 +59,7 @@ def _matrix(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
     def matrix(kernel: jax.Array) -> jax.Array:
         if objective.normalize:
             kernel = kernel * inverse_scale(kernel)
-        form = form_of(kernel.shape[:-2], cross=objective.channels == "cross")
+        form = form_of(kernel, cross=objective.channels == "cross")
         C, M = kernel.shape[-2:]
         rows = [
             w**0.5 * Y.reshape(-1, M)

@@ -19,12 +19,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from convsim_jax._blocks import map_blocks, sum_over_blocks
 from convsim_jax._correlation import accumulation_dtype, check_kernel
 from convsim_jax._counts import as_count
 from convsim_jax._norms import inverse_sqrt
 from convsim_jax._pairs import (
     as_row,
     between_zeros,
+    partners_of,
+    scale_free_slopes,
     scale_free_sum_and_slopes,
     similarity_with,
     slopes_of_sum,
@@ -157,7 +160,7 @@ def _similarity_and_gradient(
     if pairs == 0:
         return jnp.zeros((), kernel.dtype), jnp.zeros_like(kernel)
 
-    of_group = partial(_of_one_group, objective, 1 / pairs)
+    of_group = partial(_of_one_group, objective, groups, 1 / pairs)
 
     def of_all_groups(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         if groups == 1:
@@ -177,16 +180,19 @@ def number_of_pairs(objective: Objective, channels: int) -> int:
 
 
 def _of_one_group(
-    objective: Objective, share: float, kernel: jax.Array
+    objective: Objective, groups: int, share: float, kernel: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The sum over pairs, or their share in the mean, and its gradient."""
-    form = form_of(kernel.shape[:-2], cross=objective.channels == "cross")
+    form = form_of(kernel, cross=objective.channels == "cross", groups=groups)
     taps = kernel.reshape(-1, *kernel.shape[-2:])
     adjacent = objective.pairs == "adjacent"
-    if objective.normalize:
-        value, gradient = _scale_free(form, taps, share, adjacent=adjacent)
+    if not objective.normalize:
+        sum_of_block = partial(_sum, form, adjacent=adjacent)
+        gradient, value = map_blocks(sum_of_block, taps, form.blocks)
+    elif form.blocks == 1:
+        gradient, value = _scale_free(form, taps, share, adjacent=adjacent)
     else:
-        value, gradient = _sum(form, taps, adjacent=adjacent)
+        gradient, value = _scale_free_in_blocks(form, taps, share, adjacent=adjacent)
     return value, gradient.reshape(kernel.shape)
 
 
@@ -200,20 +206,16 @@ def _sum(form: Form, kernel: jax.Array, *, adjacent: bool) -> tuple[jax.Array, j
     slopes = slopes_of_sum(planes_of, source, form.weights, adjacent=adjacent)
     gradient, along = form.gradient_of(slopes, kernel)
     # Euler's identity: the sum is of degree 4 in the kernel.
-    return 0.25 * along, gradient
+    return gradient, 0.25 * along
 
 
 def _scale_free(
     form: Form, kernel: jax.Array, share: float, *, adjacent: bool
 ) -> tuple[jax.Array, jax.Array]:
-    # To norm 1 first, as the similarities of small kernels would vanish; then on, to
-    # a similarity of 1 of each channel with itself, which is of degree 4.
-    square = jnp.sum(jnp.square(kernel), axis=(0, 1))
-    to_norm = inverse_sqrt(square)
+    to_norm = _scale_to_norm_one(kernel)
     planes = form.planes_of(kernel, as_row(to_norm, kernel))
-    with_itself = similarity_with([planes], planes, form.weights)
-    to_one = inverse_sqrt(with_itself * inverse_sqrt(with_itself))
-    kernel, scale = once((kernel, as_row(to_norm * to_one, kernel)))
+    to_one = _scale_to_similarity_one(similarity_with([planes], planes, form.weights))
+    scale = once(as_row(to_norm * to_one, kernel))
     source: Sequence[jax.Array] = [kernel, scale]
     planes_of = form.planes_of
     if form.kept:
@@ -228,7 +230,50 @@ def _scale_free(
     # Without the inner product, windows of one tap would leave a reduction of a single
     # operand, and XLA's library would have that operand written first.
     gradient, _ = once(form.gradient_of(slopes, kernel, scale))
-    return share * value, gradient
+    return gradient, share * value
+
+
+def _scale_free_in_blocks(
+    form: Form, kernel: jax.Array, share: float, *, adjacent: bool
+) -> tuple[jax.Array, jax.Array]:
+    """The same, in three passes over the blocks, each of which computes their planes."""
+    to_norm = _scale_to_norm_one(kernel)
+
+    def with_itself(block: jax.Array) -> jax.Array:
+        planes = form.planes_of(block, as_row(to_norm, block))
+        return similarity_with([planes], planes, form.weights)
+
+    itself = sum_over_blocks(with_itself, kernel, form.blocks)
+    scale = as_row(to_norm * _scale_to_similarity_one(itself), kernel)
+
+    def partners_and_planes(block: jax.Array) -> tuple[Sequence[Planes], Planes]:
+        source = once(form.planes_of(block, scale))
+        if adjacent:
+            source = between_zeros(source)
+        source, of_source = partners_of(as_they_are, source, adjacent=adjacent)
+        return of_source(source)
+
+    def with_partners(block: jax.Array) -> jax.Array:
+        return similarity_with(*partners_and_planes(block), form.weights)
+
+    q = sum_over_blocks(with_partners, kernel, form.blocks)
+
+    def gradient_of(block: jax.Array) -> tuple[jax.Array, jax.Array]:
+        slopes = scale_free_slopes(q, *partners_and_planes(block), form.weights)
+        return form.gradient_of([share * slope for slope in slopes], block, scale)
+
+    gradient, _ = map_blocks(gradient_of, kernel, form.blocks)
+    return gradient, 0.5 * share * jnp.sum(q)
+
+
+def _scale_to_norm_one(kernel: jax.Array) -> jax.Array:
+    """What comes first, as the similarities of small kernels would vanish."""
+    return inverse_sqrt(jnp.sum(jnp.square(kernel), axis=(0, 1)))
+
+
+def _scale_to_similarity_one(with_itself: jax.Array) -> jax.Array:
+    """Of each channel with itself: it is of degree 4."""
+    return inverse_sqrt(with_itself * inverse_sqrt(with_itself))
 
 
 def as_they_are(*planes: jax.Array) -> Planes:

@@ -15,7 +15,8 @@ not change L then: the derivative has no part along Y,
 The derivatives are written out for speed: what they cost is to read the kernel. They are
 computed in passes over a `source`. That of a small window is the kernel itself, whose
 planes are faster computed again in each pass than written and read; other planes are
-computed once, and are the source. `once` stands between the passes: XLA would write
+computed once, and are the source (of a large kernel, those of one block of its input
+channels at a time: `_blocks`). `once` stands between the passes: XLA would write
 planes that two passes share to memory. The source of neighbours starts and ends with a
 channel of zeros (`between_zeros`).
 """
@@ -35,7 +36,7 @@ def slopes_of_sum(
     planes_of: PlanesOf, source: Source, weights: Sequence[float], *, adjacent: bool
 ) -> Planes:
     """`dL/dY` of the planes Y of a source, which is arrays `(..., M)`."""
-    source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
+    source, partners_and_planes = partners_of(planes_of, source, adjacent=adjacent)
     partners, _ = partners_and_planes(source)
     return [w * sum_of(P) for w, *P in zip(weights, *partners, strict=True)]
 
@@ -44,15 +45,21 @@ def scale_free_sum_and_slopes(
     planes_of: PlanesOf, source: Source, weights: Sequence[float], *, adjacent: bool
 ) -> tuple[jax.Array, Planes]:
     """`L` and `dL/dY`, for channels of similarity 1 with themselves, or 0."""
-    source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
+    source, partners_and_planes = partners_of(planes_of, source, adjacent=adjacent)
     q = similarity_with(*partners_and_planes(source), weights)
     source, q = once((source, q))
-    partners, planes = partners_and_planes(source)
-    slopes = [
+    slopes = scale_free_slopes(q, *partners_and_planes(source), weights)
+    return 0.5 * jnp.sum(q), slopes
+
+
+def scale_free_slopes(
+    q: jax.Array, partners: Sequence[Planes], planes: Planes, weights: Sequence[float]
+) -> Planes:
+    """`dL/dY` of the channels whose similarities with their partners are q."""
+    return [
         w * (sum_of(P) - as_row(q, Y) * Y)
         for w, Y, *P in zip(weights, planes, *partners, strict=True)
     ]
-    return 0.5 * jnp.sum(q), slopes
 
 
 def similarity_with(
@@ -70,7 +77,7 @@ def similarity_with(
     return sum_of([half.sum((0, 1)) for half in halves])
 
 
-def _partners(
+def partners_of(
     planes_of: PlanesOf, source: Source, *, adjacent: bool
 ) -> tuple[Source, Callable[[Source], tuple[Sequence[Planes], Planes]]]:
     """The source for the next pass, and P and Y as a function of the source in a pass.

@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 
 from convsim_jax._autocorrelation import half_lags
+from convsim_jax._blocks import map_blocks, number_of_blocks, sum_over_blocks
 
 Planes = Sequence[jax.Array]
 Scale = jax.Array | float
@@ -44,22 +45,26 @@ class Form(NamedTuple):
         derivative by the kernel, and the inner product of that and the kernel.
       weights: The weight of each plane.
       kept: Whether planes are best computed once, not again in every pass.
+      blocks: Number of blocks of input channels, to be computed one by one.
     """
 
     planes_of: Callable[..., Planes]
     gradient_of: Callable[..., tuple[jax.Array, jax.Array]]
     weights: Sequence[float]
     kept: bool
+    blocks: int = 1
 
 
-def form_of(window: Sequence[int], *, cross: bool) -> Form:
-    """The form for a window: of matched input channels, or across them."""
+def form_of(kernel: jax.Array, *, cross: bool, groups: int = 1) -> Form:
+    """The form for a kernel `(*window, C, M)`: of matched channels, or across them."""
+    window = kernel.shape[:-2]
     if math.prod(window) <= MAX_UNROLLED_TAPS:
         of_lags = partial(lag_planes, window), partial(lag_gradient, window)
         matched = Form(*of_lags, lag_weights(window), kept=False)
     else:
         of_spectrum = partial(spectral_plane, window), partial(spectral_gradient, window)
-        matched = Form(*of_spectrum, [1.0], kept=True)
+        blocks = number_of_blocks(kernel, groups)
+        matched = Form(*of_spectrum, [1.0], kept=True, blocks=blocks)
     if not cross:
         return matched
     of_sums = partial(cross_plane, matched), partial(cross_gradient, matched)
@@ -67,9 +72,15 @@ def form_of(window: Sequence[int], *, cross: bool) -> Form:
 
 
 def cross_plane(matched: Form, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
-    """One plane `(L, 1, M)` of weight 1: matched planes, summed over the input channels.
+    """One plane `(L, 1, M)` of weight 1: matched planes, summed over input channels."""
+    of_block = partial(_cross_plane, matched, scale)
+    return sum_over_blocks(of_block, kernel, matched.blocks)
 
-    Those of even and odd channels are added up first: written whole, they would be more
+
+def _cross_plane(matched: Form, scale: Scale, kernel: jax.Array) -> Planes:
+    """`cross_plane` of one block.
+
+    Planes of even and odd channels are added up first: written whole, they would be more
     than the kernel. Halves of sharded channels would lie on different devices.
     """
     taps, C, M = kernel.shape
@@ -88,7 +99,8 @@ def cross_gradient(
     """`cross_plane` transposed: every input channel has the slopes of the sum."""
     rows = jnp.split(slopes[0], len(matched.weights))
     scaled = [w**0.5 * row for w, row in zip(matched.weights, rows, strict=True)]
-    return matched.gradient_of(scaled, kernel, scale)
+    of_block = partial(matched.gradient_of, scaled, scale=scale)
+    return map_blocks(of_block, kernel, matched.blocks)
 
 
 def lag_planes(window: Sequence[int], kernel: jax.Array, scale: Scale = 1.0) -> Planes:

@@ -32,8 +32,9 @@ class Method(NamedTuple):
     Attributes:
         summary: one line for people.
         initialize: `initialize(params, minimize)` gives the parameters that training of
-            one network starts from, `minimize(params, objective)` being the steps down an
-            objective.
+            one network starts from, `minimize(params, objective, preserve_norm=None)`
+            being the steps down an objective, which keep each output channel's norm if
+            told so; None is for what the options say.
         regularizer: the objective whose gradient is added in training, if any.
         strength: its default factor.
     """
@@ -53,6 +54,11 @@ def with_norms_of(params: chex.ArrayTree, reference: chex.ArrayTree) -> chex.Arr
         return leaf * (jnp.linalg.vector_norm(other) / jnp.linalg.vector_norm(leaf))
 
     return jax.tree.map(scale, params, reference)
+
+
+def halved(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Conv kernels of half the norm."""
+    return jax.tree.map(lambda leaf: leaf / 2 if leaf.ndim == 4 else leaf, params)
 
 
 # The default strengths are the largest of 0.0001, 0.001, 0.01 and of 0.1, 0.3, 1, 3 that
@@ -76,6 +82,12 @@ METHODS: dict[str, Method] = {
     "scale-free-init": Method(
         "the scale-free cross-channel loss minimised before training",
         initialize=lambda params, minimize: minimize(params, SCALE_FREE),
+    ),
+    "scale-free-scaled": Method(
+        "the same, each output channel's norm kept, then all conv kernels halved",
+        initialize=lambda params, minimize: halved(
+            minimize(params, SCALE_FREE, preserve_norm=True)
+        ),
     ),
     "scale-free-reg": Method(
         "the scale-free cross-channel loss added in training",

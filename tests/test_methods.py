@@ -55,6 +55,22 @@ def test_control_takes_the_norms_of_paper_init_and_nothing_else(params):
         np.testing.assert_array_equal(scaled[layer][leaf], params[layer][leaf])
 
 
+def test_scale_free_scaled_halves_kernels_whose_norms_were_kept(params):
+    seen = []
+
+    def minimize(params, objective, preserve_norm):
+        seen.append((objective, preserve_norm))
+        return params
+
+    result = METHODS["scale-free-scaled"].initialize(params, minimize)
+    assert seen == [(METHODS["scale-free-reg"].regularizer, True)]
+    for layer in ("Conv_0", "Conv_1"):
+        half = params[layer]["kernel"] / 2
+        np.testing.assert_array_equal(result[layer]["kernel"], half)
+    for layer, leaf in (("Conv_0", "bias"), ("Dense_0", "kernel")):
+        np.testing.assert_array_equal(result[layer][leaf], params[layer][leaf])
+
+
 @pytest.mark.parametrize("name", ["none", "paper-reg", "scale-free-reg"])
 def test_other_methods_start_from_the_random_weights(name, params):
     assert METHODS[name].initialize(params, halve_and_shift) is params

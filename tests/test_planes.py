@@ -87,8 +87,8 @@ def test_sums_of_several_arrays_and_their_derivatives(count, axis):
 @pytest.mark.parametrize("cross", [False, True], ids=["matched", "cross"])
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
 def test_gradient_of_planes_is_their_transpose(window, cross, scaled):
-    form = form_of(window, cross=cross)
-    taps = jnp.asarray(normal(1, (int(np.prod(window)), 4, 3)))
+    kernel = jnp.asarray(normal(1, (*window, 4, 3)))
+    form, taps = form_of(kernel, cross=cross), kernel.reshape(-1, 4, 3)
     scale = [jnp.asarray(normal(2, (1, 1, 3)))] if scaled else []
 
     def planes_of(taps):

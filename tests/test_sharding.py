@@ -117,6 +117,34 @@ def test_only_sums_leave_a_device_that_holds_input_channels(mesh, window, option
     assert max(sizes_communicated(program)) <= 2 * taps * M < kernel.size // DEVICES
 
 
+@pytest.mark.parametrize("axis", [2, 3], ids=["input", "output"])
+def test_blocks_of_a_large_window_leave_kernels_where_they_are(mesh, axis):
+    """Of 64 input channels in 8 blocks every device has one of each block."""
+    kernel = kernel_in_blocks()
+    placed = put(kernel, mesh, P(*[None] * axis, "model"))
+    program = value_and_gradient(normalize=True).lower(placed).compile()
+    # Sums over input channels, one a kernel, or over kernels: 23 planes of a block.
+    sums = kernel.shape[3] if axis == 2 else 23 * kernel.shape[2] // 8
+    assert " while(" in program.as_text()
+    assert max(sizes_communicated(program.as_text())) == sums
+    value, gradient = program(placed)
+    assert_shardings_are_kept(placed, gradient)
+    expected = in_blocks_on_one_device()
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    largest = np.abs(expected[1]).max()
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-5 * largest)
+
+
+def kernel_in_blocks():
+    shape = (5, 3, 8 * DEVICES, 6 * DEVICES)
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
+@cache
+def in_blocks_on_one_device():
+    return on_one_device(value_and_gradient(normalize=True), kernel_in_blocks())
+
+
 def sizes_communicated(program):
     """The number of elements of each array that a compiled program communicates."""
     collectives = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"

@@ -18,7 +18,15 @@ from experiments.run_folder import replacing
 COLOURS = dict(
     zip(
         METHODS,
-        ("#000000", "#999999", "#0072B2", "#56B4E9", "#D55E00", "#E69F00"),
+        (
+            "#000000",
+            "#999999",
+            "#0072B2",
+            "#56B4E9",
+            "#D55E00",
+            "#009E73",
+            "#E69F00",
+        ),
         strict=True,
     )
 )

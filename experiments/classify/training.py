@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import chex
@@ -124,6 +123,16 @@ class Trainer:
             )
         return self._engines[regularizer]
 
-    def _minimize(self, params: chex.ArrayTree, objective: Objective) -> chex.ArrayTree:
-        minimize = partial(cs.minimize_similarity, preserve_norm=self.preserve_norm)
-        return minimize(params, self.steps, pairs=self.pairs, **objective._asdict())[0]
+    def _minimize(
+        self,
+        params: chex.ArrayTree,
+        objective: Objective,
+        preserve_norm: bool | None = None,
+    ) -> chex.ArrayTree:
+        return cs.minimize_similarity(
+            params,
+            self.steps,
+            preserve_norm=self.preserve_norm if preserve_norm is None else preserve_norm,
+            pairs=self.pairs,
+            **objective._asdict(),
+        )[0]

@@ -148,11 +148,15 @@ class Run:
         return self.config.batch_size * self.config.seeds
 
     def _start(self) -> Variables:
-        def minimize(params: Any, objective: Objective) -> Any:
+        def minimize(
+            params: Any, objective: Objective, preserve_norm: bool | None = None
+        ) -> Any:
+            if preserve_norm is None:
+                preserve_norm = self.config.preserve_norm
             return cs.minimize_similarity(
                 params,
                 self.config.steps,
-                preserve_norm=self.config.preserve_norm,
+                preserve_norm=preserve_norm,
                 pairs=self.config.pairs,
                 **objective._asdict(),
             )[0]
