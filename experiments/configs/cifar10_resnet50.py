@@ -8,8 +8,8 @@ repetitions (`--seeds 3`). Its other rate: `--learning-rate 0.01 --schedule cons
 Methods and activation as in `cifar10_cnn`. Ours: 200 epochs, and the validation images
 and normalisation of `cifar10_cnn`.
 
-Time: not yet measured; made for a GPU or TPU. Seen on a CPU: three steps of 16 images, the
-scores and the report. Test accuracy: not yet run.
+Time: not yet measured; made for a GPU or TPU. Seen on a CPU: three steps of 16 images,
+the scores and the report. Test accuracy: not yet run.
 """
 
 from experiments.train.config import Config
