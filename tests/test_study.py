@@ -167,6 +167,7 @@ def test_results_of_other_options_are_refused(copy, no_training, capsys):
     (copy / "small" / "trials.csv").unlink()
     assert run("--results", str(copy)) == 2
     error = capsys.readouterr().err
+    assert "--results " in error
     assert "holds results of other options: --epochs is 2, and was 3 in " in error
     assert str(config) in error
     assert no_training == []

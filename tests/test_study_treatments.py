@@ -10,6 +10,7 @@ from experiments.study.treatments import TREATMENTS, Kind, unchanged
 from tests import oracle
 
 LAYERS = ("Conv_0", "Conv_1")
+BOTH = "scale-free-shrunk-decay"
 INITIALIZATIONS = [
     name for name, each in TREATMENTS.items() if each.initialize is not unchanged
 ]
@@ -66,7 +67,7 @@ def test_initializations_change_conv_kernels_and_leave_other_leaves_alone(name):
 
 
 @promoting_optax
-@pytest.mark.parametrize("name", [name for name in TREATMENTS if "shrunk" in name])
+@pytest.mark.parametrize("name", [x for x in TREATMENTS if x.endswith("shrunk")])
 def test_controls_have_exactly_the_norms_of_the_paper_s_initialization(name):
     reached = norms(initialized("paper-init", 10.0))
     np.testing.assert_allclose(norms(initialized(name, 10.0)), reached, rtol=1e-6)
@@ -83,6 +84,12 @@ def test_controls_have_the_directions_that_they_are_named_for():
         taken_apart = initialized(of, strength)
         assert parallel(initialized(name, 10.0), taken_apart)
         assert not parallel(taken_apart, PARAMS)
+
+
+@promoting_optax
+def test_decay_may_start_from_scale_free_shrunk():
+    ours, expected = (initialized(x, 30.0) for x in (BOTH, "scale-free-shrunk"))
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
 
 @promoting_optax
@@ -166,6 +173,7 @@ LOSSES = {
     "scale-free-decoupled": similarity_of("cross", normalize=True),
     "matched": similarity_of("matched", normalize=True),
     "decay": over_layers(lambda kernel: 0.5 * np.sum(kernel**2)),
+    "scale-free-shrunk-decay": over_layers(lambda kernel: 0.5 * np.sum(kernel**2)),
     "cosine": over_layers(squared_cosine),
     "image-metric": over_layers(on_images),
     "so": over_layers(soft_orthogonality),
@@ -230,11 +238,11 @@ def test_a_filter_of_one_tap_which_is_all_mean_is_left_alone():
     np.testing.assert_array_equal(result["Conv_0"]["kernel"], params["Conv_0"]["kernel"])
 
 
-def test_every_treatment_is_before_training_or_in_it():
+def test_all_but_one_treatment_are_before_training_or_in_it():
     assert set(INITIALIZATIONS) | set(REGULARIZERS) | {"none"} == set(TREATMENTS)
-    assert not set(INITIALIZATIONS) & set(REGULARIZERS)
+    assert set(INITIALIZATIONS) & set(REGULARIZERS) == {BOTH}
     for name in REGULARIZERS:
-        assert name.endswith("-reg") or name == "decay"
+        assert name.endswith(("-reg", "decay"))
         assert TREATMENTS[name].decoupled == ("decoupled" in name)
     assert not any(TREATMENTS[name].decoupled for name in INITIALIZATIONS)
     for each in TREATMENTS.values():

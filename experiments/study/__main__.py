@@ -140,7 +140,7 @@ def study(
             )
             task = progress.add_task(text, total=setting.config.epochs)
             outcome = trainer.run(trial, partial(set_completed, progress, task))
-            with writing(config.results):
+            with writing(config.results, "--results"):
                 results.add(trial, outcome)
             progress.remove_task(task)
             scores = " ".join(f"{score.accuracy:.2f}" for score in outcome.scores)

@@ -113,7 +113,7 @@ class Results:
 
     def claim(self, options: Any) -> None:
         """Makes the folder that of a setting; see `run_folder.claim`."""
-        run_folder.claim(self._folder, run_folder.plain(options), {})
+        run_folder.claim(self._folder, run_folder.plain(options), {}, "--results")
 
     def add(self, trial: Trial, outcome: Outcome) -> None:
         """Keeps an outcome; the file that says that it is there is written last."""

@@ -17,6 +17,7 @@ MAIN = (
     "scale-free-scaled",
     "paper-reg",
     "decay",
+    "scale-free-shrunk-decay",
     "scale-free-reg",
 )
 REGULARIZERS = (

@@ -140,6 +140,7 @@ def decades(first: float) -> tuple[float, ...]:
     return tuple(first * 10.0**power for power in range(4))
 
 
+DECAY = penalty(lambda kernel: 0.5 * (kernel**2).sum())
 COSINE = of_layers(penalties.squared_cosine)
 IMAGE_METRIC = of_layers(penalties.squared_cosine_on_images)
 
@@ -294,8 +295,16 @@ TREATMENTS: dict[str, Treatment] = {
     "decay": Treatment(
         Kind.CONTROL,
         "weight decay of the conv kernels",
-        decades(1e-4),
-        regularize=penalty(lambda kernel: 0.5 * (kernel**2).sum()),
+        decades(1e-3),
+        regularize=DECAY,
+    ),
+    "scale-free-shrunk-decay": Treatment(
+        Kind.SIMILARITY,
+        "scale-free-shrunk of strength 30, then weight decay of the conv kernels",
+        decades(1e-3),
+        lambda params, _: TREATMENTS["scale-free-shrunk"].initialize(params, 30.0),
+        DECAY,
+        control="decay",
     ),
     "cosine-reg": Treatment(
         Kind.ORTHOGONALITY,
