@@ -227,9 +227,10 @@ def _scale_free(
         planes_of, once(source), form.weights, adjacent=adjacent
     )
     slopes = [share * slope for slope in slopes]
+    gradient, along = form.gradient_of(slopes, kernel, scale)
     # Without the inner product, windows of one tap would leave a reduction of a single
     # operand, and XLA's library would have that operand written first.
-    gradient, _ = once(form.gradient_of(slopes, kernel, scale))
+    value, _ = once((value, along))
     return gradient, share * value
 
 
