@@ -68,6 +68,15 @@ def test_sentences_follow_from_the_findings(gains, text):
     assert verdict.accuracy(made_up(**gains)) == text
 
 
+def test_the_advice_names_what_gains_more_without_the_similarity():
+    found = {
+        "one": made_up(scale_free_init=UP, decay=MORE, shrunk=NONE),
+        "two": made_up(scale_free_init=MORE, decay=UP),
+    }
+    sentence = " In one, more is gained without it: decay (+4.20 ± 0.34)."
+    assert verdict.advice(found).endswith(f" points in two).{sentence}")
+
+
 def test_the_advice_is_the_form_that_helps_in_the_most_settings():
     found = {
         "one": made_up(paper_init=MORE, scale_free_init=UP, shrunk=UP),

@@ -51,7 +51,30 @@ def advice(found: Mapping[str, Findings]) -> str:
         f"({TREATMENTS[best].summary}): clearly better than the tuned baseline, and than "
         f"its control, in {len(helped[best])} of {tried} settings ({gains})."
     )
-    return f"{text} It hurts in {', '.join(hurt[best])}." if hurt[best] else text
+    if hurt[best]:
+        text += f" It hurts in {', '.join(hurt[best])}."
+    return text + without_it(found, best)
+
+
+def without_it(found: Mapping[str, Findings], best: str) -> str:
+    """Where what is no form gains more than the best form; begins with a space.
+
+    >>> without_it({}, "paper-init")
+    ''
+    """
+    text = ""
+    for setting, findings in found.items():
+        others = [name for name in by_size(findings) if not is_form(name)]
+        more = [
+            name
+            for name in others
+            if best in findings
+            and better_than_none(findings[name])
+            and findings[name].gain.mean > findings[best].gain.mean
+        ]
+        if more:
+            text += f" In {setting}, more is gained without it: {listed(findings, more)}."
+    return text
 
 
 def accuracy(findings: Findings) -> str:
