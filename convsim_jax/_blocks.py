@@ -28,7 +28,7 @@ def number_of_blocks(kernel: jax.Array, groups: int) -> int:
 
     Returns:
       A divisor of C. On a mesh of D devices, over which input channels may be sharded,
-      a divisor of C / D: every device then holds its part of each block.
+      a divisor of C / gcd(C, D): every device then holds its part of each block.
     """
     size, C = groups * kernel.size, kernel.shape[-2]
     if size <= SMALL:

@@ -32,7 +32,8 @@ Scale = jax.Array | float
 # A 3x3 window has 45 products of taps, a 5x5 one 325: seconds of compilation.
 MAX_UNROLLED_TAPS = 9
 
-# Writes its arrays to memory, once. XLA would compute them again wherever they are used.
+# Materialises its arrays: XLA neither computes them again wherever they are used, nor
+# finds that what comes after shares anything else with what came before.
 once: Callable = lax.optimization_barrier
 
 

@@ -92,9 +92,16 @@ def test_definition_agrees():
 def test_pytorch_agrees():
     pytest.importorskip("torch", reason="an extra of the benchmark")
     kernels = random_kernels(TINY)
-    values = {n: call() for n, call in torch_programs.programs(kernels).items()}
-    expected = losses()["adjacent pairs"](kernels)[0], penalties()["OCNN"](kernels)[0]
-    np.testing.assert_allclose(list(values.values()), expected, rtol=1e-5)
+    calls = torch_programs.programs(kernels).values()
+    for call, ours in zip(
+        calls, (losses()["adjacent pairs"], penalties()["OCNN"]), strict=True
+    ):
+        value, slopes = call()
+        expected, gradient = ours(kernels)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        for slope, other in zip(slopes, gradient.values(), strict=True):
+            there = np.transpose(other, (3, 2, 0, 1))
+            np.testing.assert_allclose(slope, there, rtol=1e-4, atol=1e-5)
 
 
 def test_yardsticks():

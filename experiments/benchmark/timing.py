@@ -16,7 +16,7 @@ class Program(NamedTuple):
         weights: number of weights that it reads.
         compile_seconds: of tracing and compilation; NaN where there is none.
         extra_memory: at the peak, besides arguments and results, by XLA's account, in
-            units of the arguments' bytes; NaN where it is not known.
+            units of the weights' bytes; NaN where it is not known.
         times: how often `call` runs it.
     """
 

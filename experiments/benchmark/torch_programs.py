@@ -9,8 +9,8 @@ from experiments.benchmark.networks import Kernels
 ADJACENT, OCNN = "PyTorch: adjacent pairs", "PyTorch: OCNN"
 
 
-def programs(kernels: Kernels) -> dict[str, Callable[[], float]]:
-    """Value and gradient on the CPU or the first GPU; none without PyTorch."""
+def programs(kernels: Kernels) -> dict[str, Callable[[], tuple[float, list]]]:
+    """Value and gradients on the CPU or the first GPU; none without PyTorch."""
     try:
         import torch
         from torch.nn import functional
@@ -18,7 +18,7 @@ def programs(kernels: Kernels) -> dict[str, Callable[[], float]]:
         return {}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = [
-        torch.tensor(np.transpose(kernel, (3, 2, 0, 1)), device=device)
+        torch.tensor(np.asarray(kernel).transpose(3, 2, 0, 1), device=device)
         .contiguous()
         .requires_grad_()
         for kernel in kernels.values()
@@ -41,13 +41,13 @@ def programs(kernels: Kernels) -> dict[str, Callable[[], float]]:
         identity[:, :, height - 1, width - 1] = torch.eye(M, device=device)
         return (correlations - identity).square().sum()
 
-    def value_and_gradient(loss: Callable) -> Callable[[], float]:
-        def call() -> float:
+    def value_and_gradient(loss: Callable) -> Callable[[], tuple[float, list]]:
+        def call() -> tuple[float, list]:
             for weight in weights:
                 weight.grad = None
             value = torch.stack([loss(weight) for weight in weights]).sum()
             value.backward()
-            return value.item()  # waits for the device
+            return value.item(), [weight.grad for weight in weights]  # waits
 
         return call
 
