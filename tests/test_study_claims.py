@@ -66,7 +66,7 @@ def test_widths_are_compared_with_the_next_wider_baseline():
     lower = [value - 10 for value in BASE]
     found = {
         "quarter-width": made_up(
-            lower, scale_free_scaled=UP, paper_init=NONE, shrunk=MORE
+            lower, scale_free_scaled=UP, scaled=NONE, paper_init=MORE, shrunk=MORE
         ),
         "batch-norm": made_up(scale_free_scaled=MORE),
     }
@@ -81,11 +81,15 @@ def test_widths_are_compared_with_the_next_wider_baseline():
 
 
 def test_orthogonal_kernels_stand_beside_the_best_form():
-    found = {"one": made_up(cosine_init=UP, so_reg=NONE, matched_init=MORE, shrunk=MORE)}
+    found = {
+        "one": made_up(
+            cosine_shrunk=MORE, shrunk=UP, so_reg=NONE, matched_init=UP, paper_init=MORE
+        )
+    }
     assert section_of(claims.claims(found), 5)[0].endswith(
-        "In one the best of 2 that make kernels orthogonal, cosine-init, gains "
-        "+2.20 ± 0.34 points, the best form of Convolutional Similarity, matched-init, "
-        "+4.20 ± 0.34."
+        "In one the best of 2 that make kernels orthogonal, cosine-shrunk, gains "
+        "+4.20 ± 0.34 points, +2.00 ± 0.00 beyond its control; the best form of "
+        "Convolutional Similarity, matched-init, +2.20 ± 0.34 points."
     )
 
 

@@ -118,20 +118,27 @@ def of_orthogonality(found: Mapping[str, Findings]) -> str:
             tried = sum(map(is_orthogonality, findings))
             sentences.append(
                 f"In {setting} the best of {tried} that make kernels orthogonal, "
-                f"{theirs}, gains {signed(findings[theirs].gain)} points, the best form "
-                f"of Convolutional Similarity, {ours}, {signed(findings[ours].gain)}."
+                f"{theirs}, gains {beside_control(findings[theirs])}; the best form of "
+                f"Convolutional Similarity, {ours}, {beside_control(findings[ours])}."
             )
     return " ".join(sentences) or "Not measured yet."
 
 
+def beside_control(finding: Finding) -> str:
+    """Its gain, and what of it is beyond its control, if there is one."""
+    gain, beyond = finding.gain, beyond_control(finding)
+    more = "" if beyond == gain else f", {signed(beyond)} beyond its control"
+    return f"{signed(gain)} points{more}"
+
+
 def best_of(findings: Findings, belongs: Callable[[str], bool]) -> str | None:
-    """The treatment of the largest gain; None if there is none."""
-    names = [
-        name
-        for name in findings
-        if belongs(name) and np.isfinite(findings[name].gain.mean)
-    ]
-    return max(names, key=lambda name: findings[name].gain.mean, default=None)
+    """The treatment that gains most beyond its control; None if none is known to."""
+    gains = {
+        name: beyond_control(finding).mean
+        for name, finding in findings.items()
+        if belongs(name) and np.isfinite(beyond_control(finding).mean)
+    }
+    return max(gains, key=lambda name: gains[name], default=None)
 
 
 def is_orthogonality(name: str) -> bool:
