@@ -249,10 +249,16 @@ def test_a_page_of_one_setting_says_what_the_rows_say(tmp_path):
     assert list(parts) == [
         "# Does it help?",
         "What to use",
+        "The paper's claims",
         "plain",
+        "Not measured yet",
         limits,
         "Treatments",
     ]
+    missing = {x for x in TREATMENTS if x not in ("none", "paper-init")}
+    (line,) = (x for x in parts["Not measured yet"].splitlines() if "- plain: " in x)
+    assert set(line.removeprefix("- plain: ").split(", ")) == missing
+    assert "- resnet18 (" in parts["Not measured yet"]
     assert "5 seeds" in parts["plain"]
     line = " ".join(row(parts["plain"], "paper-init"))
     # 2.776 standard errors.
@@ -266,7 +272,7 @@ def test_a_page_of_several_settings_is_in_their_order(tmp_path):
     for setting in ("digits", "batch-norm"):
         keep(tmp_path / "results", setting, none=BASE, shrunk=BASE[::-1])
     parts = sections(write_page(tmp_path / "results").read_text(encoding="utf-8"))
-    assert list(parts)[2:4] == ["batch-norm", "digits"]
+    assert list(parts)[3:5] == ["batch-norm", "digits"]
     assert "- **batch-norm**: " in parts["What to use"]
     assert "- **digits**: " in parts["What to use"]
     assert len(list((tmp_path / "figures").iterdir())) == 6

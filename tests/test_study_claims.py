@@ -43,14 +43,17 @@ def test_a_claim_holds_where_its_interval_is_beyond_zero():
     )
 
 
-@pytest.mark.parametrize(("similarity", "holds"), [(0.25, 1), (0.5, 0), (0.75, 0)])
+@pytest.mark.parametrize(
+    ("similarity", "holds"),
+    [(0.25, "1 of 1"), (0.5, "0 of 1"), (0.75, "0 of 1, the opposite in 1")],
+)
 def test_maps_are_less_similar_where_they_lie_below_the_baseline_s(similarity, holds):
     found = {"one": made_up(scale_free_init=UP, similarity=similarity)}
     _, start, *_, end = section_of(claims.claims(found), 1)
     # The made-up maps are half as alike in the end.
     for line, change in ((start, similarity - 0.5), (end, (similarity - 0.5) / 2)):
         assert line == (
-            f"   - scale-free-init: holds in {holds} of 1 ({change:+.3f} ± 0.000 in one)"
+            f"   - scale-free-init: holds in {holds} ({change:+.3f} ± 0.000 in one)"
         )
 
 
@@ -60,6 +63,16 @@ def test_what_nothing_is_known_of_is_not_measured_yet():
         assert section_of(text, claim)[1] == "   - not measured yet"
     assert section_of(text, 4)[0].endswith("Not measured yet.")
     assert section_of(text, 5)[0].endswith("Not measured yet.")
+
+
+def test_momentum_is_told_where_both_are_known():
+    found = {
+        "one": made_up(paper_reg=UP, paper_decoupled_reg=MORE),
+        "two": made_up(paper_reg=UP),
+    }
+    assert section_of(claims.claims(found), 6)[1:] == [
+        "   - one: +2.20 ± 0.34, and decoupled +4.20 ± 0.34"
+    ]
 
 
 def test_widths_are_compared_with_the_next_wider_baseline():
@@ -73,10 +86,12 @@ def test_widths_are_compared_with_the_next_wider_baseline():
     reach = 2.776445 * np.std(BASE, ddof=1) / 5**0.5
     gained = np.array(BASE) + UP
     other = 2.776445 * np.std(gained, ddof=1) / 5**0.5
+    third = 2.776445 * np.std(np.array(BASE) + MORE, ddof=1) / 5**0.5
     assert section_of(claims.claims(found), 4)[0].endswith(
         "At half of batch-norm's width, 11,218 parameters and not 33,946, the baseline "
         f"is -10.00 ± {np.hypot(reach, reach):.2f} points from batch-norm's, and "
-        f"scale-free-scaled -7.80 ± {np.hypot(reach, other):.2f}."
+        f"scale-free-scaled -7.80 ± {np.hypot(reach, other):.2f}. Without the "
+        f"similarity, shrunk is -5.80 ± {np.hypot(reach, third):.2f}."
     )
 
 
@@ -101,9 +116,9 @@ def test_parameters_are_counted():
 
 
 def test_sizes_are_drawn_of_two_widths_at_least():
-    found = {"batch-norm": made_up(scaled=UP), "digits": made_up()}
+    found = {"batch-norm": made_up(shrunk=UP), "digits": made_up()}
     assert sizes(found) is None
     figure = sizes(found | {"quarter-width": made_up(scale_free_scaled=UP)})
     assert figure is not None
     (axes,) = figure.axes
-    assert axes.get_legend_handles_labels()[1] == ["none", "scaled", "scale-free-scaled"]
+    assert axes.get_legend_handles_labels()[1] == ["none", "shrunk", "scale-free-scaled"]

@@ -35,15 +35,16 @@ DOWN, NONE = (-2.0, -2.5, -2.0, -2.5, -2.0), (1.0, -1.0, 0.5, -0.5, 0.1)
         (
             {"paper_init": UP, "scale_free_init": MORE, "paper_reg": NONE},
             "Better than the baseline and than its control: scale-free-init "
-            "(+4.20 ± 0.34). Better than the baseline alone: paper-init (+2.20 ± 0.34; "
+            "(+4.20 ± 0.34). Better than the baseline, but not than its control: "
+            "paper-init (+2.20 ± 0.34; "
             "its control is not measured yet).",
         ),
         (
             {"paper_init": UP, "shrunk": MORE, "so_reg": UP},
             "No form is clearly better than the baseline and than its control. Better "
-            "than the baseline alone: paper-init (+2.20 ± 0.34; -2.00 ± 0.00 to its "
-            "control). Without Convolutional Similarity: shrunk (+4.20 ± 0.34), so-reg "
-            "(+2.20 ± 0.34).",
+            "than the baseline, but not than its control: paper-init (+2.20 ± 0.34; "
+            "-2.00 ± 0.00 to its control). Without Convolutional Similarity: shrunk "
+            "(+4.20 ± 0.34), so-reg (+2.20 ± 0.34).",
         ),
         (
             {"paper_init": MORE, "shrunk": UP, "cosine_init": ABOVE},
@@ -84,7 +85,8 @@ def test_the_advice_is_the_form_that_helps_in_the_most_settings():
         "three": made_up(shrunk=UP),
     }
     assert verdict.advice(found) == (
-        "Of all forms of Convolutional Similarity, **scale-free-init** helps most (the "
+        "Of all forms of Convolutional Similarity, **scale-free-init** helps in the most "
+        "settings (the "
         "scale-free cross-channel loss minimised before training): clearly better than "
         "the tuned baseline, and than its control, in 2 of 2 settings (+2.20 ± 0.34 "
         "points in one, +2.20 ± 0.34 points in two)."

@@ -20,7 +20,7 @@ INITIALIZATIONS = (
     "scale-free-scaled",
 )
 REGULARIZERS = ("paper-reg", "scale-free-reg")
-MOMENTUM = ("paper-reg", "paper-decoupled-reg", "decay")
+COUPLED, DECOUPLED = "paper-reg", "paper-decoupled-reg"
 Measure = Callable[[Finding], Interval]
 
 
@@ -48,7 +48,7 @@ def claims(found: Mapping[str, Findings]) -> str:
         "6. *And with momentum?* An open question of the paper. Points of test accuracy "
         "beyond the baseline's, with the gradient added before the optimizer, or after "
         "it (decoupled):",
-        *told(found, MOMENTUM, lambda finding: finding.gain),
+        *of_momentum(found),
     ]
     note = (
         "A claim holds of a setting where its 95 % interval lies beyond 0. Of forty "
@@ -83,11 +83,15 @@ def told(
         if values:
             sign = -1 if lower else 1
             holding = sum(sign * x.mean > x.reach for x in values.values())
+            against = sum(-sign * x.mean > x.reach for x in values.values())
+            opposite = f", the opposite in {against}" if against else ""
             figures = ", ".join(
                 f"{signed(x, 3 if lower else 2)} in {setting}"
                 for setting, x in values.items()
             )
-            lines.append(f"   - {name}: holds in {holding} of {len(values)} ({figures})")
+            lines.append(
+                f"   - {name}: holds in {holding} of {len(values)}{opposite} ({figures})"
+            )
     return lines or ["   - not measured yet"]
 
 
@@ -106,7 +110,21 @@ def of_widths(found: Mapping[str, Findings]) -> str:
                 f"parameters and not {parameters(SETTINGS[wide].config):,}, the baseline "
                 f"is {signed(loss)} points from {wide}'s, and {name} {signed(left)}."
             )
+            other = best_of(found[narrow], is_control)
+            if other is not None:
+                apart = less(found[narrow][other].accuracy, there)
+                sentences.append(f"Without the similarity, {other} is {signed(apart)}.")
     return " ".join(sentences) or "Not measured yet."
+
+
+def of_momentum(found: Mapping[str, Findings]) -> list[str]:
+    """Gains of the paper's regularizer before and after the optimizer."""
+    return [
+        f"   - {setting}: {signed(findings[COUPLED].gain)}, and decoupled "
+        f"{signed(findings[DECOUPLED].gain)}"
+        for setting, findings in found.items()
+        if {COUPLED, DECOUPLED} <= findings.keys()
+    ] or ["   - not measured yet"]
 
 
 def of_orthogonality(found: Mapping[str, Findings]) -> str:
@@ -141,13 +159,18 @@ def best_of(findings: Findings, belongs: Callable[[str], bool]) -> str | None:
     return max(gains, key=lambda name: gains[name], default=None)
 
 
+def is_control(name: str) -> bool:
+    """Whether a treatment is a control."""
+    return TREATMENTS[name].kind is Kind.CONTROL
+
+
 def is_orthogonality(name: str) -> bool:
     """Whether a treatment makes kernels orthogonal, and no more."""
     return TREATMENTS[name].kind is Kind.ORTHOGONALITY
 
 
 def less(ours: Interval, theirs: Interval) -> Interval:
-    """The difference of two means that have no seed in common.
+    """The difference of two means, as if they were independent: a cautious interval.
 
     >>> less(Interval(3.0, 0.3), Interval(1.0, 0.4))
     Interval(mean=2.0, reach=0.5)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.interval import interval
-from experiments.study.findings import Finding, curves, paired
+from experiments.study.findings import Finding, curves, mean_of_known, paired
 from experiments.study.plan import BASELINE
 from experiments.study.results import Outcome
 from experiments.study.treatments import TREATMENTS, Kind
@@ -104,12 +104,14 @@ def similarity(
             colour = colour_of(name)
             for place, layer in enumerate(layers):
                 means = [
-                    np.nanmean(
-                        [
-                            getattr(row, kind)
-                            for row in rows
-                            if row.layer == layer and row.epoch == epoch
-                        ]
+                    mean_of_known(
+                        np.array(
+                            [
+                                getattr(row, kind)
+                                for row in rows
+                                if row.layer == layer and row.epoch == epoch
+                            ]
+                        )
                     )
                     for epoch in epochs
                 ]

@@ -47,7 +47,8 @@ def advice(found: Mapping[str, Findings]) -> str:
     )
     tried = sum(best in findings for findings in found.values())
     text = (
-        f"Of all forms of Convolutional Similarity, **{best}** helps most "
+        f"Of all forms of Convolutional Similarity, **{best}** helps in the most "
+        f"settings "
         f"({TREATMENTS[best].summary}): clearly better than the tuned baseline, and than "
         f"its control, in {len(helped[best])} of {tried} settings ({gains})."
     )
@@ -96,7 +97,10 @@ def accuracy(findings: Findings) -> str:
             "without Convolutional Similarity."
         )
     if rest:
-        text += f" Better than the baseline alone: {listed(findings, rest)}."
+        text += (
+            " Better than the baseline, but not than its control: "
+            f"{listed(findings, rest)}."
+        )
     if others:
         text += f" Without Convolutional Similarity: {listed(findings, others)}."
     if worse:
