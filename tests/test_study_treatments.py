@@ -93,15 +93,24 @@ def test_decay_may_start_from_scale_free_shrunk():
 
 
 @promoting_optax
-@pytest.mark.parametrize("name", ["scale-free-norm-init", "paper-norm-init"])
-def test_the_norm_of_each_output_channel_is_kept(name):
-    result = initialized(name, 10.0)
+@pytest.mark.parametrize(
+    ("name", "strength", "factor"),
+    [
+        ("scale-free-norm-init", 10.0, 1.0),
+        ("paper-norm-init", 10.0, 1.0),
+        ("scaled", 0.5, 0.5),
+        ("scale-free-scaled", 0.5, 0.5),
+    ],
+)
+def test_the_norm_of_each_output_channel_is_kept_or_scaled(name, strength, factor):
+    result = initialized(name, strength)
     for layer in LAYERS:
-        kept, random = (
-            [np.linalg.norm(params[layer]["kernel"][..., m]) for m in range(4)]
+        ours, theirs = (
+            np.sqrt((oracle.float64(params[layer]["kernel"]) ** 2).sum((0, 1, 2)))
             for params in (result, PARAMS)
         )
-        np.testing.assert_allclose(kept, random, rtol=1e-5)
+        np.testing.assert_allclose(ours, factor * theirs, rtol=1e-5)
+    assert parallel(result, PARAMS) == (name == "scaled")
 
 
 def similarity_of(channels, normalize, pairs="all"):
@@ -254,16 +263,3 @@ def test_all_but_one_treatment_are_before_training_or_in_it():
 def test_the_baseline_is_left_alone():
     assert TREATMENTS["none"].initialize(PARAMS, 0.0) is PARAMS
     assert TREATMENTS["none"].regularize is None
-
-
-@promoting_optax
-@pytest.mark.parametrize("name", ["scaled", "scale-free-scaled"])
-def test_scaled_kernels_have_a_factor_of_each_output_channel_s_norm(name):
-    result = initialized(name, 0.5)
-    for layer in LAYERS:
-        ours, theirs = (
-            np.sqrt((oracle.float64(params[layer]["kernel"]) ** 2).sum((0, 1, 2)))
-            for params in (result, PARAMS)
-        )
-        np.testing.assert_allclose(ours, 0.5 * theirs, rtol=1e-5)
-    assert parallel(result, PARAMS) == (name == "scaled")

@@ -25,6 +25,7 @@ class BatchNorm(nn.BatchNorm):
 
     dtype: Any = jnp.float32
 
+    # Flax's also takes a mask, and the mode at each call.
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
         """Feature maps `(batch, ..., M)` to those of mean 0 and variance 1, rescaled."""
