@@ -7,6 +7,9 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
+# Takes the place of the blanks that a cell ends with, which Rich would strip.
+BLANK = "\ue000"
+
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table with its first column to the left, the others to the right.
@@ -16,6 +19,14 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     ─────────────
     none      5.0
     control  12.5
+
+    Cells keep the blanks that they end with:
+
+    >>> print(aligned(["method", "gain"], [["none", "0.5  "], ["control", "1.5 *"]]))
+    method    gain
+    ──────────────
+    none     0.5
+    control  1.5 *
     """
     table = Table(
         box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
@@ -25,7 +36,14 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for heading in others:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(with_blanks(cell) for cell in row))
     text = io.StringIO()
     Console(file=text, width=1000, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+    lines = text.getvalue().replace(BLANK, " ").splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def with_blanks(cell: str) -> str:
+    """The cell, its last blanks replaced."""
+    rest = cell.rstrip(" ")
+    return rest + BLANK * (len(cell) - len(rest))

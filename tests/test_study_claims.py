@@ -9,7 +9,8 @@ from experiments.study.settings import SETTINGS
 from experiments.study.sizes import parameters, sizes
 from tests.study_outcomes import BASE, final, trial_of
 
-UP, MORE = (2.0, 2.5, 2.0, 2.5, 2.0), (4.0, 4.5, 4.0, 4.5, 4.0)
+UP, MORE = (2.0, 2.5, 2.0, 2.5, 2.0), (4.0, 4.5, 4.5, 4.0, 4.0)
+ABOVE = (3.0, 3.5, 3.5, 3.0, 3.0)
 NONE = (1.0, -1.0, 0.5, -0.5, 0.1)
 SIMILARITY = 0.5
 
@@ -34,8 +35,12 @@ def test_a_claim_holds_where_its_interval_is_beyond_zero():
         "one": made_up(scale_free_init=UP, paper_init=MORE, shrunk=UP),
         "two": made_up(scale_free_init=NONE),
     }
-    _, paper, scale_free = section_of(claims.claims(found), 2)
-    assert paper == "   - paper-init: holds in 1 of 1 (+2.00 ± 0.00 in one)"
+    _, counts, _, paper, scale_free = section_of(claims.claims(found), 2)
+    assert counts == (
+        "   **Holds of the paper's loss in 1 of 1, of scale-free forms in 1 of 2 "
+        "measurements.**"
+    )
+    assert paper == "   - paper-init: holds in 1 of 1 (+2.00 ± 0.44 in one)"
     mean, reach = 0.02, 2.776445 * np.std(NONE, ddof=1) / 5**0.5
     assert scale_free == (
         "   - scale-free-init: holds in 1 of 2 "
@@ -49,9 +54,12 @@ def test_a_claim_holds_where_its_interval_is_beyond_zero():
 )
 def test_maps_are_less_similar_where_they_lie_below_the_baseline_s(similarity, holds):
     found = {"one": made_up(scale_free_init=UP, similarity=similarity)}
-    _, start, *_, end = section_of(claims.claims(found), 1)
-    # The made-up maps are half as alike in the end.
-    for line, change in ((start, similarity - 0.5), (end, (similarity - 0.5) / 2)):
+    lines = [x for x in section_of(claims.claims(found), 1) if x.startswith("   - ")]
+    # The made-up maps are half as alike in the end, and half of that behind the
+    # activation.
+    factors = 1, 0.5**0.5, 1 / 2, 1 / 4
+    changes = [(similarity - 0.5) * factor for factor in factors]
+    for line, change in zip(lines, changes, strict=True):
         assert line == (
             f"   - scale-free-init: holds in {holds} ({change:+.3f} ± 0.000 in one)"
         )
@@ -65,22 +73,23 @@ def test_what_nothing_is_known_of_is_not_measured_yet():
     assert section_of(text, 5)[0].endswith("Not measured yet.")
 
 
-def test_momentum_is_told_where_both_are_known():
+def test_momentum_is_told_where_the_paper_s_loss_is_known():
     found = {
         "one": made_up(paper_reg=UP, paper_decoupled_reg=MORE),
-        "two": made_up(paper_reg=UP),
+        "two": made_up(scale_free_reg=UP),
+        "three": made_up(paper_reg=NONE, decay=UP),
     }
-    assert section_of(claims.claims(found), 6)[1:] == [
-        "   - one: +2.20 ± 0.34, and decoupled +4.20 ± 0.34"
+    reach = 2.776445 * np.std(NONE, ddof=1) / 5**0.5
+    assert section_of(claims.claims(found), 6)[1:3] == [
+        "   - one: paper-reg +2.20 ± 0.34, paper-decoupled-reg +4.20 ± 0.34",
+        f"   - three: paper-reg +0.02 ± {reach:.2f}, decay +2.20 ± 0.34",
     ]
 
 
 def test_widths_are_compared_with_the_next_wider_baseline():
     lower = [value - 10 for value in BASE]
     found = {
-        "quarter-width": made_up(
-            lower, scale_free_scaled=UP, scaled=NONE, paper_init=MORE, shrunk=MORE
-        ),
+        "quarter-width": made_up(lower, scale_free_scaled=UP, scaled=NONE, shrunk=MORE),
         "batch-norm": made_up(scale_free_scaled=MORE),
     }
     reach = 2.776445 * np.std(BASE, ddof=1) / 5**0.5
@@ -98,13 +107,15 @@ def test_widths_are_compared_with_the_next_wider_baseline():
 def test_orthogonal_kernels_stand_beside_the_best_form():
     found = {
         "one": made_up(
-            cosine_shrunk=MORE, shrunk=UP, so_reg=NONE, matched_init=UP, paper_init=MORE
+            cosine_shrunk=ABOVE, shrunk=UP, so_reg=NONE, matched_init=UP, paper_init=MORE
         )
     }
+    reach = 2.776445 * np.std(NONE, ddof=1) / 5**0.5
     assert section_of(claims.claims(found), 5)[0].endswith(
-        "In one the best of 2 that make kernels orthogonal, cosine-shrunk, gains "
-        "+4.20 ± 0.34 points, +2.00 ± 0.00 beyond its control; the best form of "
-        "Convolutional Similarity, matched-init, +2.20 ± 0.34 points."
+        "In one those that make kernels orthogonal gain: cosine-shrunk +3.20 ± 0.34, "
+        f"so-reg +0.02 ± {reach:.2f}; the best form of Convolutional Similarity, "
+        "paper-init, gains +4.20 ± 0.34 points, paper-init less cosine-shrunk "
+        "+1.00 ± 0.00."
     )
 
 

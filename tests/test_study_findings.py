@@ -132,6 +132,56 @@ def test_epochs_sooner_are_to_the_baseline_at_half_time():
     assert found["none"].sooner.mean == 0
 
 
+def test_epochs_sooner_than_the_control_are_to_the_same_target():
+    base = final([40, 40], [[10, 20, 30, 40], [10, 24, 30, 40]])
+    quick = final([40, 40], [[22, 30, 30, 30], [11, 22, 30, 30]])
+    control = final([40, 40], [[11, 22, 30, 30], [10, 14, 22, 30]])
+    found = findings.findings(
+        {
+            trial_of("none"): base,
+            trial_of("paper-init"): quick,
+            trial_of("shrunk"): control,
+        }
+    )
+    # 1 and 2 epochs, instead of 2 and 3.
+    assert found["paper-init"].sooner_beyond == (1.0, 0.0)
+    assert np.isnan(found["shrunk"].sooner_beyond).all()
+
+
+def test_chances_beyond_controls_are_adjusted_among_themselves():
+    control, more, most = [0.1, 0, 0.2, 0, 0.1], [1, 2, 1, 2, 1.5], [3, 2, 3, 2.5, 2.5]
+    named = {
+        name: [x + y for x, y in zip(BASE, gain, strict=True)]
+        for name, gain in {
+            "shrunk": control,
+            "paper-init": more,
+            "cosine-shrunk": most,
+            "scale-free-init": most,
+        }.items()
+    }
+    found = findings.findings(outcomes(named))
+    less, least = (
+        two_sided([x - y for x, y in zip(gain, control, strict=True)])
+        for gain in (more, most)
+    )
+    assert least < less < 0.05
+    assert found["cosine-shrunk"].beyond_chance == pytest.approx(min(2 * least, less))
+    assert found["paper-init"].beyond_chance == pytest.approx(less)
+    assert found["paper-init"].clear_of_control
+    for name in ("scale-free-init", "shrunk", "none"):
+        assert np.isnan(found[name].beyond_chance)
+        assert not found[name].clear_of_control
+
+
+def test_treatments_are_compared_with_each_other_by_seed(found):
+    apart = findings.difference(found["paper-init"], found["scale-free-init"])
+    pairs = zip(TREATED["paper-init"], TREATED["scale-free-init"], strict=True)
+    values = [a - b for a, b in pairs if np.isfinite(b)]
+    assert apart.mean == pytest.approx(sum(values) / 4)
+    error = np.std(values, ddof=1) / 4**0.5
+    assert apart.reach == pytest.approx(3.182446 * error, rel=1e-6)
+
+
 def test_a_seed_that_never_gets_there_has_no_difference():
     base = final([40, 40], [[10, 20, 30, 40], [10, 24, 30, 40]])
     slow = final([40, 40], [[10, 12, 14, 16], [11, 33, 34, 35]])

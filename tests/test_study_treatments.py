@@ -11,10 +11,10 @@ from tests import oracle
 
 LAYERS = ("Conv_0", "Conv_1")
 BOTH = "scale-free-shrunk-decay"
-INITIALIZATIONS = [
-    name for name, each in TREATMENTS.items() if each.initialize is not unchanged
-]
-REGULARIZERS = [name for name, each in TREATMENTS.items() if each.regularize]
+# Those that are others and weight decay are tested as such.
+ALONE = {name: each for name, each in TREATMENTS.items() if "+" not in name}
+INITIALIZATIONS = [n for n, each in ALONE.items() if each.initialize is not unchanged]
+REGULARIZERS = [name for name, each in ALONE.items() if each.regularize]
 # Optax's Adam promotes its count.
 promoting_optax = pytest.mark.usefixtures("relaxed_jax")
 
@@ -247,8 +247,31 @@ def test_a_filter_of_one_tap_which_is_all_mean_is_left_alone():
     np.testing.assert_array_equal(result["Conv_0"]["kernel"], params["Conv_0"]["kernel"])
 
 
+@pytest.mark.parametrize("name", sorted(set(TREATMENTS) - set(ALONE)))
+def test_decay_with_an_initialization_is_the_one_and_then_the_other(name):
+    treatment, alone = TREATMENTS[name], TREATMENTS[name.removeprefix("decay+")]
+    assert treatment.initialize is alone.initialize
+    assert (treatment.kind, treatment.strengths) == (alone.kind, alone.strengths)
+    transform = treatment.regularize(np.float32(30.0))
+    zeros = jax.tree.map(np.zeros_like, PARAMS)
+    added, _ = transform.update(zeros, transform.init(PARAMS), PARAMS)
+    for layer, leaves in PARAMS.items():
+        for leaf, value in leaves.items():
+            factor = 0.1 if layer in LAYERS and leaf == "kernel" else 0.0
+            np.testing.assert_allclose(added[layer][leaf], factor * value, rtol=1e-6)
+
+
+def test_what_is_compared_with_decay_has_decay_itself():
+    controls = {n: x.control for n, x in TREATMENTS.items() if n not in ALONE}
+    assert controls == {
+        "decay+shrunk": "decay",
+        "decay+scale-free-shrunk": "decay+shrunk",
+        "decay+scale-free-norm-init": "decay",
+    }
+
+
 def test_all_but_one_treatment_are_before_training_or_in_it():
-    assert set(INITIALIZATIONS) | set(REGULARIZERS) | {"none"} == set(TREATMENTS)
+    assert set(INITIALIZATIONS) | set(REGULARIZERS) | {"none"} == set(ALONE)
     assert set(INITIALIZATIONS) & set(REGULARIZERS) == {BOTH}
     for name in REGULARIZERS:
         assert name.endswith(("-reg", "decay"))

@@ -6,12 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from experiments.interval import Interval
-from experiments.study.findings import Finding
+from experiments.study.findings import Finding, difference
 from experiments.study.plan import BASELINE
 from experiments.study.settings import BY_WIDTH, SETTINGS
 from experiments.study.sizes import parameters
 from experiments.study.treatments import TREATMENTS, Kind
-from experiments.study.verdict import Findings, beyond_control, is_form, signed
+from experiments.study.verdict import (
+    Findings,
+    beyond_control,
+    is_form,
+    most_accurate,
+    signed,
+)
 
 INITIALIZATIONS = (
     "paper-init",
@@ -20,7 +26,14 @@ INITIALIZATIONS = (
     "scale-free-scaled",
 )
 REGULARIZERS = ("paper-reg", "scale-free-reg")
-COUPLED, DECOUPLED = "paper-reg", "paper-decoupled-reg"
+MOMENTUM = (
+    "paper-reg",
+    "paper-decoupled-reg",
+    "scale-free-reg",
+    "scale-free-decoupled-reg",
+    "decay",
+)
+OF_THE_PAPER = ("paper-init", "paper-reg")
 Measure = Callable[[Finding], Interval]
 
 
@@ -34,32 +47,42 @@ def claims(found: Mapping[str, Findings]) -> str:
     lines = [
         "1. *It makes feature maps less similar.* Before the activation, less the "
         "baseline's; before training:",
-        *told(found, INITIALIZATIONS, change("start"), lower=True),
+        *told(found, INITIALIZATIONS, change("before", "start"), lower=True),
+        "",
+        "   Half way through training:",
+        *told(found, forms, change("before", "middle"), lower=True),
         "",
         "   After training:",
-        *told(found, forms, change("end"), lower=True),
+        *told(found, forms, change("before", "end"), lower=True),
+        "",
+        "   After training, behind the activation:",
+        *told(found, forms, change("after", "end"), lower=True),
         "2. *It makes networks more accurate.* Points of test accuracy beyond the "
         "control's, or beyond the baseline's where there is no control:",
         *told(found, forms, beyond_control),
         "3. *Training takes fewer epochs.* Fewer than the baseline's by:",
         *told(found, forms, lambda finding: finding.sooner),
+        "",
+        "   Fewer than the control's by:",
+        *told(found, forms, lambda finding: finding.sooner_beyond),
         f"4. *Smaller models are as accurate.* {of_widths(found)}",
         f"5. *Orthogonal kernels do not do it.* {of_orthogonality(found)}",
         "6. *And with momentum?* An open question of the paper. Points of test accuracy "
-        "beyond the baseline's, with the gradient added before the optimizer, or after "
-        "it (decoupled):",
+        "beyond the baseline's; decoupled is the gradient added after the momentum, and "
+        "batch-norm has a momentum of 0.9:",
         *of_momentum(found),
     ]
     note = (
         "A claim holds of a setting where its 95 % interval lies beyond 0. Of forty "
-        "such figures chance alone makes one."
+        "such figures chance alone makes one. Controls, like all else, have the strength "
+        "that is best for them. Maps that are centered are in the tables of the settings."
     )
     return "\n".join(["## The paper's claims", "", note, "", *lines, ""])
 
 
-def change(moment: str) -> Measure:
-    """How much less similar the maps before the activation are than the baseline's."""
-    return lambda finding: finding.change["before", moment]
+def change(kind: str, moment: str) -> Measure:
+    """How much more similar the maps are than the baseline's."""
+    return lambda finding: finding.change[kind, moment]
 
 
 def told(
@@ -69,11 +92,11 @@ def told(
     *,
     lower: bool = False,
 ) -> list[str]:
-    """A line for each treatment: in how many settings the claim holds, and the figures.
+    """In how many settings the claim holds, and a line of figures for each treatment.
 
     A claim holds where the interval lies above 0, or below if `lower`.
     """
-    lines = []
+    lines, counts = [], {True: [0, 0], False: [0, 0]}
     for name in names:
         values = {
             setting: measure(findings[name])
@@ -84,6 +107,8 @@ def told(
             sign = -1 if lower else 1
             holding = sum(sign * x.mean > x.reach for x in values.values())
             against = sum(-sign * x.mean > x.reach for x in values.values())
+            counts[name in OF_THE_PAPER][0] += holding
+            counts[name in OF_THE_PAPER][1] += len(values)
             opposite = f", the opposite in {against}" if against else ""
             figures = ", ".join(
                 f"{signed(x, 3 if lower else 2)} in {setting}"
@@ -92,7 +117,14 @@ def told(
             lines.append(
                 f"   - {name}: holds in {holding} of {len(values)}{opposite} ({figures})"
             )
-    return lines or ["   - not measured yet"]
+    if not lines:
+        return ["   - not measured yet"]
+    told_of = [
+        f"{whose} in {counts[own][0]} of {counts[own][1]}"
+        for own, whose in ((True, "the paper's loss"), (False, "scale-free forms"))
+        if counts[own][1]
+    ]
+    return [f"   **Holds of {', of '.join(told_of)} measurements.**", "", *lines]
 
 
 def of_widths(found: Mapping[str, Findings]) -> str:
@@ -100,7 +132,7 @@ def of_widths(found: Mapping[str, Findings]) -> str:
     widths = [name for name in BY_WIDTH if name in found]
     sentences = []
     for narrow, wide in itertools.pairwise(widths):
-        name = best_of(found[narrow], is_form)
+        name = most_accurate(found[narrow], is_form)
         if name is not None:
             there = found[wide][BASELINE].accuracy
             loss = less(found[narrow][BASELINE].accuracy, there)
@@ -110,7 +142,7 @@ def of_widths(found: Mapping[str, Findings]) -> str:
                 f"parameters and not {parameters(SETTINGS[wide].config):,}, the baseline "
                 f"is {signed(loss)} points from {wide}'s, and {name} {signed(left)}."
             )
-            other = best_of(found[narrow], is_control)
+            other = most_accurate(found[narrow], is_control)
             if other is not None:
                 apart = less(found[narrow][other].accuracy, there)
                 sentences.append(f"Without the similarity, {other} is {signed(apart)}.")
@@ -118,45 +150,36 @@ def of_widths(found: Mapping[str, Findings]) -> str:
 
 
 def of_momentum(found: Mapping[str, Findings]) -> list[str]:
-    """Gains of the paper's regularizer before and after the optimizer."""
-    return [
-        f"   - {setting}: {signed(findings[COUPLED].gain)}, and decoupled "
-        f"{signed(findings[DECOUPLED].gain)}"
-        for setting, findings in found.items()
-        if {COUPLED, DECOUPLED} <= findings.keys()
-    ] or ["   - not measured yet"]
+    """What regularizers gain, setting by setting, each as it was measured."""
+    lines = []
+    for setting, findings in found.items():
+        known = [name for name in MOMENTUM if name in findings]
+        if any("paper" in name for name in known):
+            figures = ", ".join(f"{x} {signed(findings[x].gain)}" for x in known)
+            lines.append(f"   - {setting}: {figures}")
+    return lines or ["   - not measured yet"]
 
 
 def of_orthogonality(found: Mapping[str, Findings]) -> str:
     """The best orthogonal kernels beside the best form, setting by setting."""
     sentences = []
     for setting, findings in found.items():
-        ours, theirs = best_of(findings, is_form), best_of(findings, is_orthogonality)
+        ours = most_accurate(findings, is_form)
+        theirs = most_accurate(findings, is_orthogonality)
         if ours is not None and theirs is not None:
-            tried = sum(map(is_orthogonality, findings))
+            others = ", ".join(
+                f"{name} {signed(findings[name].gain)}"
+                for name in findings
+                if is_orthogonality(name)
+            )
+            apart = difference(findings[ours], findings[theirs])
             sentences.append(
-                f"In {setting} the best of {tried} that make kernels orthogonal, "
-                f"{theirs}, gains {beside_control(findings[theirs])}; the best form of "
-                f"Convolutional Similarity, {ours}, {beside_control(findings[ours])}."
+                f"In {setting} those that make kernels orthogonal gain: {others}; the "
+                f"best form of Convolutional Similarity, {ours}, gains "
+                f"{signed(findings[ours].gain)} points, {ours} less {theirs} "
+                f"{signed(apart)}."
             )
     return " ".join(sentences) or "Not measured yet."
-
-
-def beside_control(finding: Finding) -> str:
-    """Its gain, and what of it is beyond its control, if there is one."""
-    gain, beyond = finding.gain, beyond_control(finding)
-    more = "" if beyond == gain else f", {signed(beyond)} beyond its control"
-    return f"{signed(gain)} points{more}"
-
-
-def best_of(findings: Findings, belongs: Callable[[str], bool]) -> str | None:
-    """The treatment that gains most beyond its control; None if none is known to."""
-    gains = {
-        name: beyond_control(finding).mean
-        for name, finding in findings.items()
-        if belongs(name) and np.isfinite(beyond_control(finding).mean)
-    }
-    return max(gains, key=lambda name: gains[name], default=None)
 
 
 def is_control(name: str) -> bool:

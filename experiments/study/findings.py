@@ -9,7 +9,7 @@ from scipy import stats
 from experiments.interval import Interval, interval
 from experiments.study.plan import BASELINE
 from experiments.study.results import Outcome, Trial
-from experiments.study.treatments import TREATMENTS, Kind
+from experiments.study.treatments import TREATMENTS
 
 # Of all differences that are called clear, the share that chance may have made.
 FALSE_DISCOVERIES = 0.05
@@ -26,15 +26,16 @@ class Finding(NamedTuple):
         chance: probability of a difference this large if there were none, by the paired
             t-test; adjusted for the number of treatments by Benjamini and Hochberg.
         beyond: accuracy less its control's; NaN without one.
-        rival: accuracy less that of the best treatment that is no form of Convolutional
-            Similarity, by these accuracies: which favours that one.
+        beyond_chance: as `chance`, of that difference, among all that have a control.
         sooner: epochs fewer to reach what the baseline has after half of its epochs, over
             the seeds that reach it.
+        sooner_beyond: the same, fewer than its control's; NaN without one.
         finished: number of seeds that did not diverge, and of all.
         similarity: `(kind, moment)` to the mean feature-map similarity of all layers;
             kinds are `SIMILARITIES`; moments `"start"`, `"middle"` and `"end"`.
         change: the same less the baseline's of the same seed.
         norm: of all conv kernels before training.
+        of_seeds: accuracy of each seed; NaN if it diverged.
     """
 
     trial: Trial
@@ -42,17 +43,24 @@ class Finding(NamedTuple):
     gain: Interval
     chance: float
     beyond: Interval
-    rival: Interval
+    beyond_chance: float
     sooner: Interval
+    sooner_beyond: Interval
     finished: tuple[int, int]
     similarity: dict[tuple[str, str], float]
     change: dict[tuple[str, str], Interval]
     norm: float
+    of_seeds: tuple[float, ...]
 
     @property
     def clear(self) -> bool:
         """Whether the difference is more than chance would explain."""
         return self.chance < FALSE_DISCOVERIES
+
+    @property
+    def clear_of_control(self) -> bool:
+        """Whether the difference to its control is."""
+        return self.beyond_chance < FALSE_DISCOVERIES
 
 
 def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
@@ -64,21 +72,23 @@ def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
     maps = similarities(baseline)
     found = {}
     for name, (trial, outcome) in tested.items():
-        ours, theirs = accuracies(outcome), accuracies(baseline)
-        gain = paired(ours, theirs)
+        ours = accuracies(outcome)
+        gain = paired(ours, accuracies(baseline))
+        control = TREATMENTS[name].control
+        beyond = sooner_beyond = np.empty(0)
+        if control in tested:
+            theirs = tested[control][1]
+            beyond = paired(ours, accuracies(theirs))
+            sooner_beyond = fewer_epochs(outcome, theirs, baseline)
         found[name] = Finding(
             trial,
             interval(ours[np.isfinite(ours)]),
             interval(gain),
             chance_of(gain),
-            interval(paired(ours, control_of(name, tested))),
-            interval(paired(ours, rival_of(name, tested))),
-            interval(
-                paired(
-                    -time_to_target(outcome, baseline),
-                    -time_to_target(baseline, baseline),
-                )
-            ),
+            interval(beyond),
+            chance_of(beyond),
+            interval(fewer_epochs(outcome, baseline, baseline)),
+            interval(sooner_beyond),
             (int(np.isfinite(ours).sum()), len(ours)),
             {key: mean_of_known(each) for key, each in similarities(outcome).items()},
             {
@@ -86,40 +96,27 @@ def findings(outcomes: Mapping[Trial, Outcome]) -> dict[str, Finding]:
                 for key, each in similarities(outcome).items()
             },
             norm_at_start(outcome),
+            tuple(ours.tolist()),
         )
-    return adjusted(found)
-
-
-def control_of(name: str, tested: Mapping[str, tuple[Trial, Outcome]]) -> np.ndarray:
-    """Accuracies of the treatment's control; NaN if there is none."""
-    control = TREATMENTS[name].control
-    if control is None or control not in tested:
-        return np.full(len(tested[name][1].scores), np.nan)
-    return accuracies(tested[control][1])
-
-
-def rival_of(name: str, tested: Mapping[str, tuple[Trial, Outcome]]) -> np.ndarray:
-    """Accuracies of the best other treatment that is no form of the similarity."""
-    others = [
-        accuracies(outcome)
-        for other, (_, outcome) in tested.items()
-        if other not in (name, BASELINE) and TREATMENTS[other].kind is not Kind.SIMILARITY
-    ]
-    if not others:
-        return np.full(len(tested[name][1].scores), np.nan)
-    return max(others, key=lambda values: float(np.nan_to_num(values).mean()))
-
-
-def adjusted(found: dict[str, Finding]) -> dict[str, Finding]:
-    """Findings whose probabilities are adjusted for their number."""
-    names = [name for name in found if np.isfinite(found[name].chance)]
-    if not names:
-        return found
-    chances = stats.false_discovery_control([found[name].chance for name in names])
-    return found | {
-        name: found[name]._replace(chance=float(chance))
-        for name, chance in zip(names, chances, strict=True)
+    chances = adjusted({name: each.chance for name, each in found.items()})
+    beyond_chances = adjusted({name: x.beyond_chance for name, x in found.items()})
+    return {
+        name: each._replace(chance=chances[name], beyond_chance=beyond_chances[name])
+        for name, each in found.items()
     }
+
+
+def difference(one: Finding, other: Finding) -> Interval:
+    """Accuracy of one treatment less another's, of equal seeds."""
+    return interval(paired(np.array(one.of_seeds), np.array(other.of_seeds)))
+
+
+def adjusted(chances: Mapping[str, float]) -> dict[str, float]:
+    """Probabilities adjusted for their number; NaN stays."""
+    names = [name for name in chances if np.isfinite(chances[name])]
+    known = [chances[name] for name in names]
+    values = stats.false_discovery_control(known) if known else ()
+    return dict(chances) | dict(zip(names, map(float, values), strict=True))
 
 
 def accuracies(outcome: Outcome) -> np.ndarray:
@@ -159,6 +156,11 @@ def time_to_target(outcome: Outcome, baseline: Outcome) -> np.ndarray:
     theirs = curves(baseline)
     target = mean_of_known(theirs[:, theirs.shape[1] // 2 - 1])
     return np.array([epochs_to(curve, target) for curve in curves(outcome)])
+
+
+def fewer_epochs(ours: Outcome, theirs: Outcome, baseline: Outcome) -> np.ndarray:
+    """Epochs that we reach the target before them, of the seeds that both reach it."""
+    return paired(-time_to_target(ours, baseline), -time_to_target(theirs, baseline))
 
 
 def epochs_to(curve: np.ndarray, target: float) -> float:

@@ -148,7 +148,7 @@ SETTINGS: dict[str, Setting] = {
     "adamw": Setting(
         "batch-norm, trained by AdamW",
         replace(CIFAR, weight_decay=1e-2),
-        (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004),
+        (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
         REGULARIZERS,
         optimizer="adamw",
     ),

@@ -135,12 +135,19 @@ def penalty(of_kernel: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
     return partial(add_gradient, of_layers(of_kernel))
 
 
+def chosen_decay(_: Any) -> optax.GradientTransformation:
+    """Weight decay as it was chosen alone."""
+    return DECAY(CHOSEN_DECAY)
+
+
 def decades(first: float) -> tuple[float, ...]:
     """Four powers of ten."""
     return tuple(first * 10.0**power for power in range(4))
 
 
 DECAY = penalty(lambda kernel: 0.5 * (kernel**2).sum())
+# What `decay` chose in batch-norm.
+CHOSEN_DECAY = 0.1
 COSINE = of_layers(penalties.squared_cosine)
 IMAGE_METRIC = of_layers(penalties.squared_cosine_on_images)
 
@@ -168,7 +175,7 @@ TREATMENTS: dict[str, Treatment] = {
     ),
     "scale-free-norm-init": Treatment(
         Kind.SIMILARITY,
-        "the same, each output channel's norm kept",
+        "scale-free-init, each output channel's norm kept",
         STEPS,
         partial(similarity_steps, objective=SCALE_FREE, preserve_norm=True),
     ),
@@ -353,3 +360,18 @@ TREATMENTS: dict[str, Treatment] = {
         decoupled=True,
     ),
 }
+# Initializations that are tried once more with weight decay in training.
+WITH_DECAY = ("shrunk", "scale-free-shrunk", "scale-free-norm-init")
+
+
+def with_decay(treatment: Treatment) -> Treatment:
+    """The initialization, and then the weight decay that was chosen alone."""
+    control = treatment.control
+    return treatment._replace(
+        summary=f"{treatment.summary}; then weight decay of {CHOSEN_DECAY:g}",
+        regularize=chosen_decay,
+        control="decay" if control is None else f"decay+{control}",
+    )
+
+
+TREATMENTS |= {f"decay+{name}": with_decay(TREATMENTS[name]) for name in WITH_DECAY}

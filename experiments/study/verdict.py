@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from experiments.interval import Interval
-from experiments.study.findings import Finding
+from experiments.study.findings import Finding, difference
 from experiments.study.plan import BASELINE
 from experiments.study.treatments import TREATMENTS, Kind
 
@@ -90,11 +90,12 @@ def accuracy(findings: Findings) -> str:
         if helping
         else "No form is clearly better than the baseline and than its control."
     )
-    if helping and np.isfinite(findings[helping[0]].rival.mean):
-        first = findings[helping[0]]
+    rival = most_accurate(findings, lambda name: name != BASELINE and not is_form(name))
+    if helping and rival is not None:
+        apart = difference(findings[helping[0]], findings[rival])
         text += (
-            f" {helping[0]} is {signed(first.rival)} points from the best that does "
-            "without Convolutional Similarity."
+            f" {helping[0]} less {rival}, the best that does without Convolutional "
+            f"Similarity: {signed(apart)}."
         )
     if rest:
         text += (
@@ -127,8 +128,8 @@ def maps(findings: Findings) -> str:
 
 def helps(finding: Finding) -> bool:
     """Whether it is better than the baseline, and than its control if it has one."""
-    beyond = beyond_control(finding)
-    return better_than_none(finding) and beyond.mean > beyond.reach
+    more = finding.clear_of_control and finding.beyond.mean > 0
+    return better_than_none(finding) and (has_no_control(finding) or more)
 
 
 def beyond_control(finding: Finding) -> Interval:
@@ -165,6 +166,16 @@ def where(
         for setting, findings in found.items()
         if name in findings and holds(findings[name])
     ]
+
+
+def most_accurate(findings: Findings, belongs: Callable[[str], bool]) -> str | None:
+    """The treatment of a kind that gains most; None if there is none."""
+    gains = {
+        name: finding.gain.mean
+        for name, finding in findings.items()
+        if belongs(name) and np.isfinite(finding.gain.mean)
+    }
+    return max(gains, key=lambda name: gains[name], default=None)
 
 
 def largest(found: Mapping[str, Findings], name: str) -> float:
