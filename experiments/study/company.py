@@ -35,8 +35,8 @@ def company(found: Mapping[str, Findings]) -> str:
     return (
         "## What goes with accuracy\n\nOver all treatments of a setting, the rank "
         "correlation (Spearman's, from -1 to 1) of the mean accuracy with what the "
-        "kernels and maps are; in brackets the probability of one that large by chance. Less "
-        "similar maps would explain the gains if the first columns were near -1. "
+        "kernels and maps are; in brackets the probability of one that large by chance. "
+        "Less similar maps would explain the gains if the first columns were near -1. "
         "Treatments were not drawn at random: this shows company, not causes.\n\n"
         f"```\n{aligned(header, rows)}\n```\n"
     )
