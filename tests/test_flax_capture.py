@@ -22,7 +22,7 @@ from tests.flax_networks import (
 )
 
 # Flax normalizes with mixed dtypes and ranks.
-pytestmark = pytest.mark.usefixtures("relaxed_jax")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
 
 NORMS = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 

@@ -35,7 +35,9 @@ CONFIG = Config(
     weight_decay=DECAY,
 )
 SETTING = Setting("tiny", CONFIG, (0.1, 0.2), tuned=2, seeds=2)
-pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax and optax promote
+pytestmark = pytest.mark.usefixtures(
+    "quick_compilation", "relaxed_jax"
+)  # Flax and optax promote
 
 
 def images(count, seed):

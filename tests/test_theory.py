@@ -27,6 +27,8 @@ from experiments.theory.descent import (
     valid_maps,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def run(*argv):
     return command_line.run(theory.main, theory.Config, argv, prog="theory")

@@ -17,6 +17,8 @@ from experiments.train.engine import CROP, Engine, over_seeds
 from experiments.train.feeds import batches_of
 from experiments.train.optimizer import learning_rates, optimizer
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 COUNT, BATCH, CLASSES = 35, 8, 3
 STEPS = COUNT // BATCH
 MEAN, DEVIATION = np.array([120], np.float32), np.array([60], np.float32)

@@ -13,6 +13,8 @@ from experiments.train.config import Config
 from experiments.train.progress import display
 from experiments.train.run import Run
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = Config(
     train_size=16,
     validation=0.01,

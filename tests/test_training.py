@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import convsim_jax as cs
 from experiments.classify.training import Trainer
@@ -14,6 +15,8 @@ from experiments.methods import METHODS
 from experiments.models import MODELS
 from experiments.train.feeds import Resident
 from experiments.train.step import with_averages_of
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 STRENGTH = 0.02
 BATCH_SIZE = 8
