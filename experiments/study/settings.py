@@ -19,6 +19,9 @@ MAIN = (
     "decay",
     "scale-free-shrunk-decay",
     "scale-free-reg",
+    "decay+shrunk",
+    "decay+scale-free-shrunk",
+    "decay+scale-free-norm-init",
 )
 REGULARIZERS = (
     "none",
