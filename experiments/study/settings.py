@@ -30,6 +30,7 @@ REGULARIZERS = (
     "paper-decoupled-reg",
     "scale-free-reg",
     "scale-free-decoupled-reg",
+    "decay+scale-free-norm-init",
 )
 # Settings that differ in the width of the network alone, each twice that before it.
 BY_WIDTH = ("quarter-width", "batch-norm", "full-width")
