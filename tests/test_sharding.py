@@ -1,6 +1,5 @@
 """Kernels on a mesh of several devices: the same results, and no kernel is gathered."""
 
-import itertools
 import math
 import re
 from functools import cache, partial
@@ -15,17 +14,9 @@ from jax.sharding import PartitionSpec as P
 import convsim_jax as cs
 from convsim_jax import orthogonality
 from tests import oracle
+from tests.kernel_cases import every_option
 
 DEVICES = 8
-OPTIONS = [
-    dict(zip(("pairs", "channels", "normalize"), values, strict=True))
-    for values in itertools.product(
-        ("all", "adjacent"), ("matched", "cross"), (False, True)
-    )
-]
-every_option = pytest.mark.parametrize(
-    "options", OPTIONS, ids=lambda o: "-".join(map(str, o.values()))
-)
 every_window = pytest.mark.parametrize("window", [(1, 1), (2, 2), (5, 3)], ids=str)
 SHARDED, REPLICATED = P(None, None, None, "model"), P()
 
@@ -212,6 +203,21 @@ def test_transformation_keeps_shardings(mesh, spec):
     stepped, updates, _ = step(params, optimizer.init(params))
     assert_shardings_are_kept(params, stepped)
     assert_shardings_are_kept(params, updates)
+    # The gradient of the step's own loss is the parameters themselves here.
+    slopes = gradient_on_one_device()
+    for (path, before), slope, after in zip(
+        jax.tree.leaves_with_path(params_of()),
+        jax.tree.leaves(slopes),
+        jax.tree.leaves(stepped),
+        strict=True,
+    ):
+        expected = before - 0.1 * (before + 0.1 * slope)
+        np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+@cache
+def gradient_on_one_device():
+    return on_one_device(jax.grad(cs.total_similarity), params_of())
 
 
 def test_report_and_matrices(mesh):
