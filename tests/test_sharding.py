@@ -204,7 +204,7 @@ def test_transformation_keeps_shardings(mesh, spec):
     assert_shardings_are_kept(params, stepped)
     assert_shardings_are_kept(params, updates)
     # The gradient of the step's own loss is the parameters themselves here.
-    slopes = gradient_on_one_device()
+    slopes = slopes_on_one_device()
     for (path, before), slope, after in zip(
         jax.tree.leaves_with_path(params_of()),
         jax.tree.leaves(slopes),
@@ -216,7 +216,7 @@ def test_transformation_keeps_shardings(mesh, spec):
 
 
 @cache
-def gradient_on_one_device():
+def slopes_on_one_device():
     return on_one_device(jax.grad(cs.total_similarity), params_of())
 
 
