@@ -84,7 +84,7 @@ METHODS: dict[str, Method] = {
         initialize=lambda params, minimize: minimize(params, SCALE_FREE),
     ),
     "scale-free-scaled": Method(
-        "the same, each output channel's norm kept, then all conv kernels halved",
+        "scale-free-init with each output channel's norm kept, then all kernels halved",
         initialize=lambda params, minimize: halved(
             minimize(params, SCALE_FREE, preserve_norm=True)
         ),

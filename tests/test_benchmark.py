@@ -1,6 +1,5 @@
-"""The benchmark: networks as published, programs that agree, and a whole run."""
+"""The benchmark: networks as published, programs that agree, and their times."""
 
-import json
 import time
 
 import jax
@@ -8,22 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import command_line
-from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import parts, rates, report, torch_programs
-from experiments.benchmark.__main__ import Config
+from experiments.benchmark import torch_programs
 from experiments.benchmark.networks import NETWORKS, random_kernels, small
 from experiments.benchmark.programs import (
-    DIRECT,
     LOSSES,
-    PENALTIES,
     SGD,
     direct,
     losses,
     penalties,
     yardsticks,
 )
-from experiments.benchmark.timing import Program, Timing, compiled, in_turn
+from experiments.benchmark.timing import Program, compiled, in_turn
 from experiments.models import build
 from tests import oracle
 
@@ -163,132 +157,3 @@ def test_compiled_program_knows_its_memory():
     assert program.weights == x.size
     assert program.compile_seconds > 0
     np.testing.assert_array_equal(program.call(), jnp.full_like(x, 256.0**2))
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "tiny", lambda: TINY)
-    monkeypatch.setattr(benchmark, "WIDTHS", (2,))
-    monkeypatch.setattr(parts, "FIXED", 2)
-    monkeypatch.setattr(parts, "GROWTH", {"M": (2, 4)})
-
-
-def run(*argv):
-    return command_line.run(benchmark.main, Config, argv, prog="benchmark")
-
-
-SMALLEST = ["--networks", "tiny", "--repeats", "2", "--max-width", "64"]
-SMALLEST += ["--step-batch-size", "0", "--no-torch"]
-
-
-def test_a_run_is_told_and_kept(tiny, tmp_path, capsys, monkeypatch):
-    argv = [*SMALLEST, "--output", str(tmp_path)]
-    assert run(*argv) == 0
-    out = capsys.readouterr().out
-    assert str(tmp_path) in out
-    table = (tmp_path / "table.txt").read_text()
-    assert table in out
-    measured = json.loads((tmp_path / "tiny.json").read_text())
-    rows = {row["program"]: row for row in measured}
-    assert set(rows) == {"copy", SGD, DIRECT, *LOSSES, *PENALTIES}
-    sgd = rows[SGD]["median"] / rows[SGD]["weights"]
-    for name, row in rows.items():
-        low, high = row["quartiles"]
-        assert low <= row["median"] <= high
-        relative = row["median"] / row["weights"] / sgd
-        # In the table of all networks, and in the network's own.
-        starts = (f"{name}  ", f"{name} (")
-        summary, own = (row for row in table.splitlines() if row.startswith(starts))
-        assert float(summary.split()[-1]) == pytest.approx(relative, rel=0.1)
-        assert float(own.split()[-5]) == pytest.approx(relative, rel=0.1)
-    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
-    # The same command again has nothing left to measure.
-    monkeypatch.setattr(benchmark, "in_turn", None)
-    (tmp_path / "table.txt").unlink()
-    assert run(*argv) == 0
-    assert (tmp_path / "table.txt").read_text() == table
-    capsys.readouterr()
-    assert run(*argv, "--seconds", "1") == 2
-    assert "--output holds results of other options: --seconds" in capsys.readouterr().err
-
-
-def row(program, median, **more):
-    return {"program": program, "median": median, "steps": 2, "batch_size": 50, **more}
-
-
-def test_table_of_training():
-    rows = [row("training step", 0.5, dtype="float32")]
-    rows += [row("all pairs of its kernels", 0.0125)]
-    alone = report.training_table({"cnn": rows}).splitlines()
-    assert alone[1].startswith("training, 50 images of 32x32 a step, float32  a second")
-    # 2 steps of 50 images in half a second; a step of 250 ms, the loss 12.5 ms.
-    assert alone[-1].split() == ["cnn", "200", "250", "12", "5.00%"]
-    rows += [row("PyTorch", 0.8), row("PyTorch, channels last", 0.4)]
-    table = report.training_table({"cnn": rows, "resnet18": rows})
-    cells = ["200", "125", "250", "0.80", "250", "12", "5.00%"]
-    assert [line.split() for line in table.splitlines()[-2:]] == [
-        ["cnn", *cells],
-        ["resnet18", *cells],
-    ]
-
-
-def test_a_run_of_training_alone(monkeypatch, tmp_path, capsys, relaxed_jax):
-    monkeypatch.setattr(benchmark, "TRAINED", ("cnn",))
-    argv = ["--no-losses", "--no-torch", "--step-batch-size", "2", "--repeats", "2"]
-    assert run(*argv, "--output", str(tmp_path)) == 0
-    rows = json.loads((tmp_path / "training-cnn.json").read_text())
-    assert [row["program"] for row in rows] == [
-        "training step",
-        "all pairs of its kernels",
-    ]
-    assert {row["weights"] for row in rows} == {113_962}
-    table = report.training_table({"cnn": rows})
-    assert table in (tmp_path / "table.txt").read_text()
-    assert table in capsys.readouterr().out
-    assert not (tmp_path / "cost.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--networks", "lenet"], "--networks is 'lenet'; expected resnet18, resnet50"),
-        (["--repeats", "1"], "--repeats is 1; expected 2 or more"),
-        (["--seconds", "0"], "--seconds is 0.0; expected more than 0"),
-        (["--max-width", "1"], "--max-width is 1; expected 64 or more"),
-        (["--step-batch-size", "-1"], "--step-batch-size is -1; expected 0 or more"),
-        (
-            ["--no-losses", "--step-batch-size", "0"],
-            "--no-losses is given with --step-batch-size 0; expected one of the two",
-        ),
-        (["--repeats", "x"], "--repeats is 'x'; expected a whole number"),
-    ],
-)
-def test_bad_options(argv, message, capsys):
-    assert run(*argv) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize("count", [16, 64])
-def test_multiply_adds(count):
-    x = 0.25
-    chains = [x + i for i in range(4)]
-    for _ in range(count // 4):
-        chains = [y * x + x for y in chains]
-    result = rates.multiply_adds(count, jnp.full(3, x))
-    np.testing.assert_allclose(result, np.full(3, sum(chains)), rtol=1e-6)
-    operations = jax.make_jaxpr(lambda x: rates.multiply_adds(count, x))(jnp.ones(3))
-    assert str(operations).count("mul ") == count
-
-
-def test_rates_are_of_bytes_and_operations(monkeypatch):
-    took = {"copy": 2.0, "read": 0.5, "few": 1.0, "many": 4.0}
-    monkeypatch.setattr(
-        rates,
-        "in_turn",
-        lambda programs, **_: {name: Timing(took[name], (), 1) for name in programs},
-    )
-    measured = rates.rates(1024)
-    expected = [8 * 1024 / 2e9, 4 * 1024 / 0.5e9, 48 * 1024 / 3e9]
-    np.testing.assert_allclose(list(measured.values()), expected, rtol=1e-12)

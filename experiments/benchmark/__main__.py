@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +25,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-import convsim_jax as cs
 from experiments import command_line
 from experiments.benchmark import parts, report
+from experiments.benchmark.environment import check_unchanged, environment
 from experiments.benchmark.networks import NETWORKS
 from experiments.benchmark.timing import in_turn
 from experiments.benchmark.training_step import TRAINED
@@ -60,10 +59,12 @@ class Config:
     """Widest conv of the plot."""
     step_batch_size: int = 128
     """Images of a step of training; 0 for no training."""
+    definition: bool = True
+    """Measure the loss by its definition too, by conv_general_dilated."""
     torch: bool = True
     """Measure PyTorch too, if it is installed."""
     output: Annotated[Path | None, unset("PATH", "runs/benchmark-<time>")] = None
-    """Run folder. One that holds part of an equal run goes on from there."""
+    """Run folder. Part of an equal run in it, of this machine and versions, is kept."""
 
     def check(self) -> None:
         """Raises a `ValueError` that names the first option out of range."""
@@ -86,15 +87,15 @@ def main(config: Config) -> None:
     config.check()
     started = time.perf_counter()
     folder = config.output or Path(time.strftime("runs/benchmark-%Y%m%d-%H%M%S"))
-    device = report.machine()
-    versions = {"convsim_jax": cs.__version__, "jax": version("jax")}
+    here = environment(torch=config.torch)
     options = {k: v for k, v in asdict(config).items() if k != "output"}
     options = json.loads(json.dumps(options))  # as it is read again
-    claim(folder, options, {"device": device, "versions": versions})
+    check_unchanged(folder, here)
+    claim(folder, options, {"environment": here})
     results = {}
     # It must not draw while a program is timed.
     with Progress(*COLUMNS, console=Console(stderr=True), auto_refresh=False) as progress:
-        todo = parts_of(config)
+        todo = parts_of(config, torch="torch" in here)
         task = progress.add_task("", total=len(todo))
         for name, part in todo.items():
             file = folder / f"{name}.json"
@@ -114,28 +115,32 @@ def main(config: Config) -> None:
             results[name] = read_json(file)
             progress.advance(task)
         progress.update(task, description="done", refresh=True)
-    text = report.text(results, device, versions)
+    text = report.text(results, here)
     with replacing(folder / "table.txt", "w") as file_:
         file_.write(text)
     if config.losses:
         with replacing(folder / "cost.png", "wb") as file_:
-            report.cost_figure(results["width"], device).savefig(file_)
+            report.cost_figure(results["width"], here["device"]).savefig(file_)
     print(text)
     print(f"{time.perf_counter() - started:.0f} s. Results: {folder}")
 
 
-def parts_of(config: Config) -> dict[str, Callable[[parts.Clock], list[dict]]]:
+def parts_of(
+    config: Config, *, torch: bool
+) -> dict[str, Callable[[parts.Clock], list[dict]]]:
     """What is measured, one after the other: each makes rows, given the clock."""
     chosen: dict[str, Callable[[parts.Clock], list[dict]]] = {}
     if config.losses:
         widths = [width for width in WIDTHS if width <= config.max_width]
         for name in config.networks:
-            chosen[name] = partial(parts.network, name, torch=config.torch)
+            chosen[name] = partial(
+                parts.network, name, definition=config.definition, torch=torch
+            )
         chosen |= {"growth": parts.growth, "width": partial(parts.width, widths)}
     if config.step_batch_size:
         for name in TRAINED:
             chosen[report.training_part(name)] = partial(
-                parts.training, name, config.step_batch_size, torch=config.torch
+                parts.training, name, config.step_batch_size, torch=torch
             )
     return chosen
 

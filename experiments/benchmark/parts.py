@@ -28,11 +28,12 @@ GROWTH = {
 }
 
 
-def network(name: str, clock: Clock, *, torch: bool) -> list[dict]:
+def network(name: str, clock: Clock, *, definition: bool, torch: bool) -> list[dict]:
     """Everything on the conv kernels of one network."""
     kernels = random_kernels(NETWORKS[name]())
     programs = on_kernels(kernels)
-    programs[DIRECT] = compiled(direct(), small(kernels, DIRECT_SIZE))
+    if definition:
+        programs[DIRECT] = compiled(direct(), small(kernels, DIRECT_SIZE))
     if torch:
         for program, call in torch_programs.programs(kernels).items():
             programs[program] = Program(call, programs[SGD].weights)

@@ -1,18 +1,26 @@
 """What the machine can do in programs of XLA's: `python -m experiments.benchmark.rates`.
 
 Prints how fast an array is copied and read, and how many multiply-adds a second a fused
-elementwise program does: the two bounds of `ROOFLINE.md`.
+elementwise program does: the two bounds of `ROOFLINE.md`. The multiply-adds are those by
+which two programs differ, over the time by which they do. Both programs make hundreds of
+them a value, so that both are bound by arithmetic: of one that is bound by memory, some
+multiply-adds take no time of their own, and the rate would come out too high.
 """
+
+import operator
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmark.report import machine
+from experiments.benchmark.environment import device
 from experiments.benchmark.timing import compiled, in_turn, queued
 
 SIZE = 2**24
-FEW, MANY = 16, 64
-CHAINS = 4  # independent of each other: a multiply-add need not wait for the last one
+FEW, MANY = 256, 1024
+# Independent of each other. A multiply-add waits for the last one of its chain: as many
+# are under way as there are chains, and a core has two units of a latency of 4.
+CHAINS = 8
 
 
 def multiply_adds(count: int, x: jax.Array) -> jax.Array:
@@ -23,7 +31,7 @@ def multiply_adds(count: int, x: jax.Array) -> jax.Array:
     chains = [x + i for i in range(CHAINS)]
     for _ in range(count // CHAINS):
         chains = [y * x + x for y in chains]
-    return (chains[0] + chains[1]) + (chains[2] + chains[3])
+    return reduce(operator.add, chains)
 
 
 def rates(size: int = SIZE, *, repeats: int = 20, seconds: float = 5.0) -> dict:
@@ -50,6 +58,6 @@ def rates(size: int = SIZE, *, repeats: int = 20, seconds: float = 5.0) -> dict:
 
 
 if __name__ == "__main__":
-    print(machine())
+    print(device())
     for what, rate in rates().items():
         print(f"{what:<20}{rate:>8.1f}")

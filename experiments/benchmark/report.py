@@ -1,12 +1,8 @@
 """Tables and the plot of a benchmark."""
 
 import math
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import jax
 from matplotlib.figure import Figure
 
 from experiments.benchmark.networks import NETWORKS
@@ -15,11 +11,12 @@ from experiments.benchmark.training_step import LOSS, STEP, TRAINED
 from experiments.table import aligned
 
 
-def text(results: Mapping[str, list[dict]], device: str, versions: Mapping) -> str:
-    """All tables, headed by what they were measured with."""
+def text(results: Mapping[str, list[dict]], environment: Mapping[str, str]) -> str:
+    """All tables, headed by what they were measured on."""
+    versions = {name: said for name, said in environment.items() if name != "device"}
     named = ", ".join(f"{name} {number}" for name, number in versions.items())
     networks = {name: results[name] for name in results if name in NETWORKS}
-    parts = [f"Measured on {device}; {named}"]
+    parts = [f"Measured on {environment['device']}; {named}"]
     if networks:
         parts.append("Value and gradient in float32\n\n" + summary_table(networks))
     if "growth" in results:
@@ -147,20 +144,6 @@ def short(value: float | None) -> str:
     if value == 0:
         return "0"
     return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
-
-
-def machine() -> str:
-    """The device, in words."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return device.device_kind
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-        name = names[0] if names else name
-    return f"{os.cpu_count()} cores of {name}"
 
 
 def cost_figure(rows: Sequence[dict], device: str) -> Figure:

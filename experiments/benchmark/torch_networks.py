@@ -18,11 +18,9 @@ TORCH, CHANNELS_LAST = "PyTorch", "PyTorch, channels last"
 
 
 def programs(name: str, batch_size: int) -> dict[str, Callable[[], float]]:
-    """The steps of `training_step` on the CPU or the first GPU; none without PyTorch."""
-    try:
-        import torch
-    except ImportError:
-        return {}
+    """The steps of `training_step` on the CPU or the first GPU."""
+    import torch
+
     formats = {TORCH: torch.contiguous_format, CHANNELS_LAST: torch.channels_last}
     images = torch.randn(2, batch_size, 3, SIZE, SIZE)
     labels = torch.randint(CLASSES, (2, batch_size))

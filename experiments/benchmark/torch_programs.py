@@ -1,4 +1,4 @@
-"""The same in PyTorch, where it is installed: what a user would write there."""
+"""The same in PyTorch: what a user would write there."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,10 @@ ADJACENT, OCNN = "PyTorch: adjacent pairs", "PyTorch: OCNN"
 
 
 def programs(kernels: Kernels) -> dict[str, Callable[[], tuple[float, list]]]:
-    """Value and gradients on the CPU or the first GPU; none without PyTorch."""
-    try:
-        import torch
-        from torch.nn import functional
-    except ImportError:
-        return {}
+    """Value and gradients on the CPU or the first GPU."""
+    import torch
+    from torch.nn import functional
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = [
         torch.tensor(np.asarray(kernel).transpose(3, 2, 0, 1), device=device)

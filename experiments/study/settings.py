@@ -126,6 +126,7 @@ SETTINGS: dict[str, Setting] = {
         replace(CIFAR, width=1.0),
         (0.005, 0.01, 0.015, 0.02, 0.03, 0.04),
         MAIN,
+        seeds=5,  # each takes four times as long as there
         like="batch-norm",
     ),
     "digits": Setting(
