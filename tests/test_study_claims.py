@@ -129,7 +129,7 @@ def test_parameters_are_counted():
 def test_sizes_are_drawn_of_two_widths_at_least():
     found = {"batch-norm": made_up(shrunk=UP), "digits": made_up()}
     assert sizes(found) is None
-    figure = sizes(found | {"quarter-width": made_up(scale_free_scaled=UP)})
+    figure = sizes(found | {"quarter-width": made_up(scale_free_shrunk=UP)})
     assert figure is not None
     (axes,) = figure.axes
-    assert axes.get_legend_handles_labels()[1] == ["none", "shrunk", "scale-free-scaled"]
+    assert axes.get_legend_handles_labels()[1] == ["none", "shrunk", "scale-free-shrunk"]

@@ -28,6 +28,7 @@ SHOWN = (
     "scale-free-shrunk",
     "paper-reg",
     "decay",
+    "decay+scale-free-shrunk",
 )
 INTRODUCTION = """\
 # Does it help?

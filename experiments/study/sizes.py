@@ -15,7 +15,7 @@ from experiments.study.plots import DPI, colour_of
 from experiments.study.settings import BY_WIDTH, SETTINGS
 from experiments.train.config import Config
 
-SHOWN = ("none", "shrunk", "scale-free-scaled", "scale-free-shrunk", "decay")
+SHOWN = ("none", "shrunk", "scale-free-shrunk", "decay", "decay+scale-free-shrunk")
 CIFAR10 = (32, 32, 3), 10  # the images and the classes of all of these settings
 
 
