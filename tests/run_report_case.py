@@ -70,8 +70,8 @@ def layers(shapes, seeds, low):
         scale_free_loss=scale_free,
         before=before,
         after=after,
-        before_centered=before,
-        after_centered=after,
+        before_centered=before / 2,
+        after_centered=after / 2,
     )
 
 

@@ -105,13 +105,37 @@ def test_the_table_has_the_mean_of_each_layer(finished):
     for index, name in enumerate(SHAPES):
         row = [str(index + 1), name.removesuffix("/kernel")]
         row += ["x".join(map(str, SHAPES[name]))]
-        for field in ("scale_free_loss", "before", "after"):
-            for layers in (expected.start, expected.end):
-                row.append(f"{getattr(layers, field)[:, index].mean():.3f}")
+        for field in (
+            "scale_free_loss",
+            "before",
+            "after",
+            "before_centered",
+            "after_centered",
+        ):
+            start, end = (
+                f"{getattr(layers, field)[:, index].mean():.3f}"
+                for layers in (expected.start, expected.end)
+            )
+            row.append(f"{start} → {end}")
         pattern = (
-            " ".join(map(re.escape, row[:3])) + r"( [\d.,]+){4} " + " ".join(row[3:])
+            " ".join(map(re.escape, row[:3]))
+            + r"( [\d.,]+ → [\d.,]+){2} "
+            + " ".join(row[3:])
         )
         assert re.search(pattern, page.words)
+
+
+def test_every_table_has_as_many_headings_as_cells(finished):
+    folder, _ = finished
+    text = (folder / "report.html").read_text("utf-8")
+    headed = [x for x in re.findall("(?s)<table.*?</table>", text) if "<thead>" in x]
+    assert len(headed) == 2
+    for table in headed:
+        widths = [
+            len(re.findall("<t[hd]\\b", row))
+            for row in re.findall("(?s)<tr.*?</tr>", table)
+        ]
+        assert len(widths) > 1 and len(set(widths)) == 1
 
 
 def test_descriptions_of_curves_name_the_first_and_the_last_value(finished):

@@ -5,10 +5,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.measurement import Layers
 from experiments.report.charts import layer_means
 from experiments.report.reading import Run
 from experiments.report.wording import NONE, count, duration, number, percentage, span
+
+# What the table tells of a layer, by its name in `Layers`.
+MEASURES = {
+    "norm": "norm",
+    "paper_loss": "paper's loss",
+    "scale_free_loss": "scale-free",
+    "before": "maps before",
+    "after": "maps after",
+    "before_centered": "before, centered",
+    "after_centered": "after, centered",
+}
 
 
 class Fact(NamedTuple):
@@ -20,7 +30,7 @@ class Fact(NamedTuple):
 
 
 class LayerRow(NamedTuple):
-    """A conv layer: each field of `Layers` before and after training."""
+    """A conv layer: each of `MEASURES` before and after training."""
 
     name: str
     shape: str
@@ -125,13 +135,12 @@ def layer_rows(run: Run) -> list[LayerRow]:
     """The conv layers in order of use, the mean of the seeds."""
     if run.outcome is None or not run.finished.any():
         return []
-    fields = [name for name in Layers._fields if name not in ("names", "shapes")]
-    columns = [when for field in fields for when in layer_means(run.outcome, field)]
+    columns = [layer_means(run.outcome, field) for field in MEASURES]
     return [
         LayerRow(
             name.removesuffix("/kernel"),
             "x".join(map(str, shape)),
-            [number(column[layer]) for column in columns],
+            [f"{number(start[layer])} → {number(end[layer])}" for start, end in columns],
         )
         for layer, (name, shape) in enumerate(
             zip(run.outcome.end.names, run.outcome.end.shapes, strict=True)

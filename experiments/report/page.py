@@ -54,6 +54,7 @@ def render(run: Run) -> str:
         curves=charts.curves(run),
         layers=charts.layers(run),
         layer_rows=facts.layer_rows(run),
+        measures=facts.MEASURES.values(),
         filters=pictures.filters(run),
         matrices=pictures.matrices(run),
         scale=pictures.scale(),
