@@ -1,4 +1,4 @@
-"""Steps of training as the engine takes them: how fast, and what the loss adds to."""
+"""Steps of training on images that lie ready: how fast, and what the loss adds to."""
 
 import jax
 import jax.numpy as jnp
