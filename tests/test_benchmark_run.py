@@ -157,6 +157,7 @@ def test_a_run_of_training_alone(monkeypatch, tmp_path, capsys, relaxed_jax):
     assert [row["program"] for row in rows] == [
         "training step",
         "all pairs of its kernels",
+        "drawing its images",
     ]
     assert {row["weights"] for row in rows} == {113_962}
     table = report.training_table({"cnn": rows})

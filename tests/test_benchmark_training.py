@@ -93,6 +93,31 @@ def test_the_same_resnet():
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_the_images_of_a_step_are_drawn_from_those_on_the_device():
+    images, order, _ = training_step.resident_images()
+    assert sorted(np.asarray(order)) == list(range(len(images)))
+    batch = training_step.drawn(5, images[:20], np.arange(20), np.int32(2))
+    # The last of two batches of 5: the middle of each is somewhere in its source, or
+    # in that mirrored.
+    assert batch.shape == (5, 32, 32, 3) and -1 <= batch.min() < batch.max() <= 1
+    levels = np.rint(127.5 + 127.5 * np.asarray(batch)).astype(int)
+    for drawn, source in zip(levels, np.asarray(images[5:10], int), strict=True):
+        middle = drawn[8:24, 8:24]
+        places = [
+            (row, column, mirrored)
+            for mirrored in (False, True)
+            for row in range(17)
+            for column in range(17)
+            if (
+                (source[:, ::-1] if mirrored else source)[
+                    row : row + 16, column : column + 16
+                ]
+                == middle
+            ).all()
+        ]
+        assert len(places) == 1
+
+
 def test_the_same_steps():
     theirs, ours, weights = both("cnn")
     images, labels = torch.randn(2, 4, 3, 32, 32), torch.randint(CLASSES, (2, 4))

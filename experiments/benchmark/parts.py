@@ -72,7 +72,7 @@ def width(widths: Sequence[int], clock: Clock) -> list[dict]:
 
 
 def training(name: str, batch_size: int, clock: Clock, *, torch: bool) -> list[dict]:
-    """Steps of training a network, the same in PyTorch, and all pairs of its kernels."""
+    """Steps of training a network, in PyTorch too; the loss alone; the images alone."""
     programs = training_step.programs(name, batch_size)
     weights = programs[training_step.STEP].weights
     if torch:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.benchmark.networks import NETWORKS
 from experiments.benchmark.programs import COPY, PENALTIES, SGD
-from experiments.benchmark.training_step import LOSS, STEP, TRAINED
+from experiments.benchmark.training_step import INPUT, LOSS, STEP, TRAINED
 from experiments.table import aligned
 
 
@@ -44,7 +44,8 @@ def training_part(name: str) -> str:
 def training_table(networks: Mapping[str, Sequence[dict]]) -> str:
     """Images a second of each network, and what the loss would take of a step."""
     first = next(iter(networks.values()))
-    others = [row["program"] for row in first if row["program"] not in (STEP, LOSS)]
+    ours = (STEP, LOSS, INPUT)
+    others = [row["program"] for row in first if row["program"] not in ours]
     about = "training, {batch_size} images of 32x32 a step, {dtype}".format(**first[0])
     header = (
         about,
@@ -52,8 +53,7 @@ def training_table(networks: Mapping[str, Sequence[dict]]) -> str:
         *(f"{name},\nimages a second" for name in others),
         *(["times the faster\nof these"] if others else []),
         "step\nms",
-        f"{LOSS},\nms",
-        "share of\nthe step",
+        *(cell for part in ours[1:] for cell in (f"{part},\nms", "share of\nthe step")),
     )
     lines = []
     for name, rows in networks.items():
@@ -64,15 +64,19 @@ def training_table(networks: Mapping[str, Sequence[dict]]) -> str:
             for program in (STEP, *others)
         }
         best = max((speeds[program] for program in others), default=None)
-        step, loss = took[STEP] / steps, took[LOSS]
+        step = took[STEP] / steps
+        parts = took[LOSS], took[INPUT] / steps
         lines.append(
             (
                 name,
                 *(f"{speed:,.0f}" for speed in speeds.values()),
                 *([] if best is None else [short(speeds[STEP] / best)]),
                 short(1e3 * step),
-                short(1e3 * loss),
-                f"{loss / step:.2%}",
+                *(
+                    cell
+                    for part in parts
+                    for cell in (short(1e3 * part), f"{part / step:.2%}")
+                ),
             )
         )
     return aligned(header, lines)
