@@ -98,8 +98,12 @@ def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
     # Tyro says what is wrong in a box of many lines. An option that is wrong is wrong
     # by itself too, which tells it from the others.
     options = _by_option(argv)
-    wrong = next((option for option in options if not _parses(config, option)), argv)
-    raise ValueError(_complaint(config, *wrong))
+    wrong = (option for option in options if not _parses(config, option, **about))
+    hints = get_type_hints(config)
+    kinds = {flag(name): kind for name, kind in hints.items()}
+    if _has_on(about.get("default")):
+        kinds |= {flag(f"no_{name}"): bool for name in hints if hints[name] is bool}
+    raise ValueError(_complaint(kinds, *next(wrong, argv)))
 
 
 def flag(name: str) -> str:
@@ -144,10 +148,15 @@ def unset(metavar: str, meaning: str) -> object:
 
 
 def _tyro(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
+    # A switch that is on may be given again, or be turned off by --no-.
+    markers = () if _has_on(about.get("default")) else (tyro.conf.FlagCreatePairsOff,)
     with contextlib.redirect_stderr(io.StringIO()):
-        return tyro.cli(
-            config, args=argv, config=(tyro.conf.FlagCreatePairsOff,), **about
-        )
+        return tyro.cli(config, args=argv, config=markers, **about)
+
+
+def _has_on(default: object) -> bool:
+    """Whether a switch is on by default."""
+    return default is not None and any(value is True for value in vars(default).values())
 
 
 def _by_option(argv: Sequence[str]) -> list[list[str]]:
@@ -164,19 +173,18 @@ def _by_option(argv: Sequence[str]) -> list[list[str]]:
     return options
 
 
-def _parses(config: type, argv: Sequence[str]) -> bool:
+def _parses(config: type, argv: Sequence[str], **about: Any) -> bool:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            _tyro(config, argv)
+            _tyro(config, argv, **about)
     except SystemExit as leaving:
         return not leaving.code
     return True
 
 
-def _complaint(config: type, option: str, *values: str) -> str:
+def _complaint(kinds: dict[str, Any], option: str, *values: str) -> str:
     """What is wrong with an option, and what was expected."""
     option, *more = option.split("=", 1)
-    kinds = {flag(name): kind for name, kind in get_type_hints(config).items()}
     kind = kinds.get(option.replace("_", "-"))
     if kind is None:
         close = difflib.get_close_matches(option, kinds, n=1)

@@ -68,6 +68,32 @@ def test_what_does_not_parse_is_one_line(argv, message, capsys):
     assert capsys.readouterr() == ("", f"error: {message}\n")
 
 
+@pytest.mark.parametrize(
+    ("argv", "download"),
+    [("", True), ("--download", True), ("--no-download", False), ("--seeds 2", True)],
+)
+def test_a_switch_that_is_on_may_be_given_again_or_turned_off(argv, download):
+    seen = []
+    given = {"main": seen.append, "defaults": lambda argv: Config(download=True)}
+    assert run(*argv.split(), **given) == 0
+    assert [config.download for config in seen] == [download]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--download --seeds x", "--seeds is 'x'; expected a whole number"),
+        ("--no-download --rate x", "--rate is 'x'; expected a number"),
+        ("--no-download no", "--no-download is 'no'; expected nothing after it"),
+        ("--no-name", "--no-name is no option; expected --name"),
+    ],
+)
+def test_what_is_wrong_is_told_from_the_defaults(argv, message, capsys):
+    given = {"main": pytest.fail, "defaults": lambda argv: Config(download=True)}
+    assert run(*argv.split(), **given) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
 @pytest.mark.parametrize("module", [classify, theory])
 @pytest.mark.parametrize(
     ("argv", "message"),

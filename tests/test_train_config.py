@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from experiments.configs import configuration, names
+from experiments import command_line
+from experiments.configs import configuration, given, names
 from experiments.run_folder import plain
-from experiments.train.config import Config
+from experiments.train.config import PLACES, Config
 
 OR_MORE = {
     "steps": (-1, 0),
@@ -27,9 +28,11 @@ WRONG = [
     *({name: 0.0, "expected": "more than 0"} for name in ("learning_rate", "width")),
     *({name: 1.0, "expected": "0 to less than 1"} for name in
       ("momentum", "label_smoothing", "validation")),
-    {"milestones": (3, 2), "expected": "epochs in rising order", "came": "'3 2'"},
-    {"milestones": (0, 2), "expected": "epochs in rising order", "came": "'0 2'"},
-    {"milestones": (2, 2), "expected": "epochs in rising order", "came": "'2 2'"},
+    *({"milestones": epochs, "expected": "epochs, 1 or more, in rising order",
+       "came": repr(" ".join(map(str, epochs)))} for epochs in
+      ((3, 2), (0, 2), (2, 2), (-3, 4))),
+    {"strength": 5.0, "expected": "None with --method none, which adds no loss"},
+    {"strength": 0.0, "method": "paper-init", "expected": "None with --method paper-i"},
     {"method": "magic", "expected": "none, control, paper-init", "came": "'magic'"},
 ]  # fmt: skip
 
@@ -40,13 +43,15 @@ def test_an_option_out_of_range_is_named(wrong):
     came = wrong.get("came", value)
     flag = "--" + name.replace("_", "-")
     message = re.escape(f"{flag} is {came}; expected {wrong['expected']}")
+    method = wrong.get("method", "none")
     with pytest.raises(ValueError, match=f"^{message}"):
-        Config(**{name: value}).check()
+        Config(**{"method": method, name: value}).check()
 
 
 def test_the_least_values_are_in_range():
     least = {name: bound for name, (_, bound) in OR_MORE.items()}
-    Config(**least, momentum=0, label_smoothing=0, validation=0, milestones=()).check()
+    least |= {"momentum": 0, "label_smoothing": 0, "validation": 0, "milestones": ()}
+    Config(**least, method="paper-reg").check()
 
 
 @pytest.mark.parametrize("name", names())
@@ -69,7 +74,12 @@ def test_the_folder_of_a_run_repeats_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [{}, {"options": 3}, {"options": {"speed": 1}}], ids=str
+    "content",
+    [
+        *({}, [], None, 3, {"options": 3}, {"options": {"speed": 1}}),
+        *({"options": {place: None}} for place in PLACES),
+    ],
+    ids=str,
 )
 def test_a_folder_without_the_options_of_a_run_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(json.dumps(content))
@@ -78,6 +88,46 @@ def test_a_folder_without_the_options_of_a_run_is_named(tmp_path, content):
     )
     with pytest.raises(ValueError, match=expected):
         configuration(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("milestones", None, "null"),
+        ("milestones", 3, "3"),
+        ("milestones", [3, 4.5], "[3, 4.5]"),
+        ("epochs", "three", '"three"'),
+        ("epochs", None, "null"),
+        ("epochs", True, "true"),
+        ("width", "1", '"1"'),
+        ("strength", [], "[]"),
+        ("schedule", "linear", '"linear"'),
+        ("schedule", [], "[]"),
+        ("pairs", None, "null"),
+        ("augment", 1, "1"),
+        ("model", 3, "3"),
+    ],
+)
+def test_a_folder_with_a_value_of_another_kind_is_named(tmp_path, name, value, said):
+    options = plain(Config().options()) | {name: value}
+    (tmp_path / "config.json").write_text(json.dumps({"options": options}))
+    expected = f"{tmp_path / 'config.json'} is damaged: {name} is {said}"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        configuration(str(tmp_path))
+
+
+def test_the_last_of_two_configurations_counts():
+    assert given(["--config", "digits", "--seeds", "2", "--config=cifar10_cnn"]) == (
+        "cifar10_cnn"
+    )
+    assert given(["--seeds", "2", "--config"]) == ""
+    assert given([]) == "digits"
+
+
+def test_the_help_says_which_networks_there_are_besides_those_named(capsys):
+    with pytest.raises(SystemExit):
+        command_line.parse(Config, ["--help"])
+    assert "wrn<depth>-<factor>" in capsys.readouterr().out
 
 
 def test_an_unknown_configuration_is_named_with_what_is_close():

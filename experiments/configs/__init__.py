@@ -3,13 +3,14 @@
 import dataclasses
 import difflib
 import importlib
+import json
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments.run_folder import read_json
-from experiments.train.config import Config
+from experiments.train.config import PLACES, Config
 
 DEFAULT = "digits"
 
@@ -42,24 +43,44 @@ def configuration(name: str) -> Config:
 
 
 def given(argv: Sequence[str]) -> str:
-    """What `--config` is among the arguments.
+    """What `--config` is among the arguments, the last one if it is there twice.
 
     >>> given(["--seeds", "3", "--config", "digits"]), given(["--config=digits"])
     ('digits', 'digits')
     """
-    for i, argument in enumerate(argv):
+    name = DEFAULT
+    for argument, following in zip(argv, [*argv, ""][1:], strict=True):
         option, _, value = argument.partition("=")
         if option == "--config":
-            return value or (argv[i + 1] if i + 1 < len(argv) else "")
-    return DEFAULT
+            name = value or following
+    return name
 
 
 def _of_run(path: Path) -> Config:
-    options = read_json(path).get("options")
+    about = read_json(path)
+    options = about.get("options") if isinstance(about, dict) else None
     kinds = get_type_hints(Config)
-    if not isinstance(options, dict) or not options.keys() <= kinds.keys():
+    if not isinstance(options, dict) or not options.keys() <= kinds.keys() - {*PLACES}:
         raise ValueError(f"{path} is damaged: it has no options of a training run")
     for name, value in options.items():
-        if get_origin(kinds[name]) is tuple:
+        if not _is_of(kinds[name], value):
+            raise ValueError(f"{path} is damaged: {name} is {json.dumps(value)}")
+        if isinstance(value, list):
             options[name] = tuple(value)
     return Config(**options, config=str(path.parent))
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Whether a value, as JSON has it, is of the kind that a type hint says.
+
+    >>> _is_of(int | None, None), _is_of(int, True), _is_of(tuple[int, ...], [1, 2])
+    (True, False, True)
+    """
+    kinds = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in kinds
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_is_of(kinds[0], item) for item in value)
+    if kinds:  # a union
+        return any(_is_of(each, value) for each in kinds)
+    return type(value) in ((int, float) if kind is float else (kind,))

@@ -45,7 +45,7 @@ class Config:
         image_size: Stream the images from disk, cut to this size, instead of keeping all
             of them on the device: for sets that are large or of images of many sizes.
         augment: Crop and flip the training images at random.
-        model: The network.
+        model: The network, or another WideResNet as wrn<depth>-<factor>, such as wrn16-4.
         width: Multiplies the numbers of channels.
         activation: Activation after each conv.
         dtype: What to compute in. Weights are float32.
@@ -120,12 +120,22 @@ class Config:
             )
         check_least(self, steps=0, seeds=1, epochs=1, batch_size=1, image_size=8)
         check_least(self, workers=0, checkpoint_minutes=0, strength=0, weight_decay=0)
+        if self.strength is not None and METHODS[self.method].regularizer is None:
+            raise ValueError(
+                f"--strength is {self.strength}; expected None with --method "
+                f"{self.method}, which adds no loss in training"
+            )
         check_positive(self, "learning_rate", "width")
         check_fraction(self, "momentum", "label_smoothing", "validation")
-        if list(self.milestones) != sorted(set(self.milestones) - {0}):
+        if self.distributed and self.output is None:
+            raise ValueError(
+                "--distributed is given without --output; expected a folder that all "
+                "processes share"
+            )
+        if list(self.milestones) != sorted({m for m in self.milestones if m > 0}):
             given = " ".join(map(str, self.milestones))
             raise ValueError(
-                f"--milestones is {given!r}; expected epochs in rising order"
+                f"--milestones is {given!r}; expected epochs, 1 or more, in rising order"
             )
 
     def options(self) -> dict[str, Any]:
