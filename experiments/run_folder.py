@@ -7,7 +7,9 @@ whole; one that is short writes all of a new folder, or nothing.
 import csv
 import json
 import math
+import os
 import platform
+import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +20,9 @@ from typing import IO, Any
 
 import convsim_jax as cs
 from experiments.command_line import flag
+
+# Files of `replacing`: one is left behind if the process is killed meanwhile.
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
 @contextmanager
@@ -49,6 +54,9 @@ def claim(
 ) -> None:
     """Makes `path` the folder of a run, if it is not that of an earlier, equal one.
 
+    What a kill left half written is deleted. Once there is a `results.json`, what is
+    noted stays as it is.
+
     Args:
         path: new, empty, or claimed before with the same options.
         options: all that the results depend on, as JSON has it.
@@ -61,20 +69,25 @@ def claim(
     """
     config = path / "config.json"
     with writing(path, name):
+        files = list(path.iterdir()) if path.is_dir() else []
+        left = [file for file in files if TEMPORARY.fullmatch(file.name)]
         if config.exists():
             _check_same(options, read_json(config), config, name)
-        elif path.is_dir() and any(path.iterdir()):
+        elif len(files) > len(left):
             raise ValueError(
                 f"{name} is {path}, which holds something other than a run; expected a "
                 "new or empty folder, or that of an earlier run"
             )
+        for file in left:
+            file.unlink(missing_ok=True)
         path.mkdir(parents=True, exist_ok=True)
-        write_json(config, {"options": options, **about})
+        if not (path / "results.json").exists():
+            write_json(config, {"options": options, **about})
 
 
 @contextmanager
 def replacing(path: Path, mode: str) -> Iterator[IO]:
-    """Opens a file to write; `path` is replaced when all of it is written.
+    """Opens a file to write; `path` is replaced when all of it is on the disk.
 
     Processes on one host or several may write the same file: the last one to end wins.
     """
@@ -83,6 +96,8 @@ def replacing(path: Path, mode: str) -> Iterator[IO]:
         encoding = None if "b" in mode else "utf-8"
         with temporary.open(mode, encoding=encoding) as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

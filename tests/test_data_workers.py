@@ -75,7 +75,8 @@ def script(tmp_path):
 
 def state(_):
     """Of the process that this runs in."""
-    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    handlers = {signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ignored = handlers == {signal.SIG_IGN}
     return np.array([os.getpid(), ignored, jax.config.jax_platforms == "cpu"])
 
 

@@ -1,6 +1,9 @@
 """Run folders: new or claimed by one run, and nothing half written."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +12,7 @@ import pytest
 
 from experiments.run_folder import claim, new_folder, replacing, write_csv, write_json
 
+ROOT = Path(__file__).parents[1]
 OPTIONS = {"seeds": 3, "learning_rate": 0.1, "methods": ["none", "control"]}
 
 
@@ -60,12 +64,36 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, below):
         pass
 
 
-def test_a_claim_notes_options_and_circumstances_and_may_be_repeated(tmp_path):
-    claim(tmp_path / "a" / "run", OPTIONS, {"device": "cpu"})
-    (tmp_path / "a" / "run" / "results.json").write_text("{}")
-    claim(tmp_path / "a" / "run", OPTIONS, {"device": "gpu"})
-    text = (tmp_path / "a" / "run" / "config.json").read_text()
-    assert json.loads(text) == {"options": OPTIONS, "device": "gpu"}
+def test_a_claim_notes_options_and_circumstances_until_there_are_results(tmp_path):
+    folder = tmp_path / "a" / "run"
+    for device in ("cpu", "gpu"):
+        claim(folder, OPTIONS, {"device": device})
+        noted = json.loads((folder / "config.json").read_text())
+        assert noted == {"options": OPTIONS, "device": device}
+    (folder / "results.json").write_text("{}")
+    claim(folder, OPTIONS, {"device": "tpu"})
+    assert json.loads((folder / "config.json").read_text()) == noted
+
+
+def killed_while_writing(path):
+    """Leaves behind what a process does that is killed meanwhile."""
+    code = f"""
+import os
+from pathlib import Path
+from experiments.run_folder import replacing
+with replacing(Path({str(path)!r}), "w"):
+    os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == -9
+    assert list(path.parent.glob(f".{path.name}.*"))
+
+
+def test_what_a_kill_left_half_written_is_no_obstacle_and_is_deleted(tmp_path):
+    for name in ("config.json", "history.json"):
+        killed_while_writing(tmp_path / name)
+        claim(tmp_path, OPTIONS, {})
+        assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +116,12 @@ def test_other_options_are_refused_by_name(tmp_path, change, message):
 
 
 def test_a_folder_of_something_else_is_refused_and_kept(tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
+    names = {"thesis.tex", f".config.json.{32 * '0'}"}
+    for name in names:
+        (tmp_path / name).write_text("precious")
     with pytest.raises(ValueError, match="holds something other than a run"):
         claim(tmp_path, OPTIONS, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 @pytest.mark.parametrize(
@@ -122,6 +152,21 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
+    path, synced = tmp_path / "file", []
+    path.write_text("old")
+
+    def fsync(descriptor):
+        (temporary,) = set(tmp_path.iterdir()) - {path}
+        assert os.path.samestat(os.fstat(descriptor), temporary.stat())
+        synced.append((temporary.read_text(), path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(path, "w") as file:
+        file.write("new")
+    assert synced == [("new", "old")]
 
 
 class Point(NamedTuple):

@@ -84,6 +84,20 @@ def test_one_whose_checksums_were_not_written_is_left_out(folder):
     ]
 
 
+@pytest.mark.parametrize("content", ["", '{"9": {', "[]", "null", "é"])
+def test_damaged_checksums_are_as_good_as_none(folder, content):
+    path = folder / "checkpoints.json"
+    path.write_text(content, encoding="latin-1")
+    checkpoints, warnings = opened(folder)
+    assert checkpoints.restore(state(0)) is None
+    assert warnings[0] == f"{path} is damaged, and left out"
+    checkpoints.save(1, state(1), {"epoch": 1})
+    checkpoints.close()
+    (found, _), warnings = restored(folder)
+    jax.tree.map(np.testing.assert_array_equal, found, state(1))
+    assert warnings == []
+
+
 def test_a_run_goes_on_after_a_damaged_one_under_the_same_number(folder):
     cut_short(files(folder, 9)[0])
     checkpoints, _ = opened(folder)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.train import devices
+from experiments.train.config import Config
 from tests.train_process import ROOT, ended, environment, results, start
 
 WAITING = """
@@ -75,6 +76,13 @@ def test_two_processes_of_four_devices_come_to_the_result_of_one_device(tmp_path
     assert kernels.keys() == others.keys()
     for name, kernel in kernels.items():
         np.testing.assert_allclose(kernel, others[name], rtol=1e-3, atol=1e-5)
+
+
+def test_processes_that_would_each_make_a_folder_are_refused(tmp_path):
+    message = "^--distributed is given without --output; expected a folder that all "
+    with pytest.raises(ValueError, match=message):
+        Config(distributed=True).check()
+    Config(distributed=True, output=tmp_path).check()
 
 
 def test_a_signal_to_one_process_is_heard_by_both(tmp_path):

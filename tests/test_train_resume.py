@@ -14,7 +14,8 @@ from tests.train_process import (
 )
 
 STEPS = 15  # of an epoch; closing it counts as one more
-OFTEN = "--checkpoint-minutes", "0"
+NORMED = "--model", "cnn"  # it keeps running statistics
+OFTEN = *NORMED, "--checkpoint-minutes", "0"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def scratch(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(scratch):
     folder = scratch / "uninterrupted"
-    ended(start(scratch, folder))
+    ended(start(scratch, folder, *NORMED))
     return folder
 
 
@@ -35,17 +36,29 @@ def wait_for(process, condition):
         time.sleep(0.005)
 
 
+def epoch_of(number):
+    """That a run goes on at from the checkpoint of that number."""
+    return number // (STEPS + 1) + 1
+
+
+def cut_short(said):
+    """How many checkpoints a process has left out; its warnings are wrapped."""
+    return " ".join(said.split()).count("was cut short, and left out")
+
+
 def test_a_run_killed_and_interrupted_ends_as_one_that_was_not(scratch, uninterrupted):
     folder, delays = scratch / "killed", random.Random(0)
-    reached = []
+    reached, killed = [], False
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
         process, before = start(scratch, folder, *OFTEN), checkpoints(folder)[-1:]
         wait_for(process, lambda before=before: checkpoints(folder)[-1:] > before)
         time.sleep(delays.uniform(0, 0.2))
         process.send_signal(number)
         said = ended(process, {signal.SIGKILL: -9, signal.SIGINT: 130}[number])
+        assert cut_short(said) <= killed
+        killed = number == signal.SIGKILL
         if number == signal.SIGINT:
-            epoch = checkpoints(folder)[-1] // (STEPS + 1) + 1
+            epoch = epoch_of(checkpoints(folder)[-1])
             assert said.splitlines()[-1] == (
                 f"interrupted: the same command with --output {folder} goes on at epoch "
                 f"{epoch}"
@@ -54,6 +67,10 @@ def test_a_run_killed_and_interrupted_ends_as_one_that_was_not(scratch, uninterr
     assert reached == sorted(set(reached))
     assert reached[-1] < 12 * (STEPS + 1)
     assert not (folder / "results.json").exists()
+    there = checkpoints(folder)
     said = ended(start(scratch, folder, *OFTEN))
     assert "damaged" not in said
+    assert cut_short(said) <= killed
+    epoch = epoch_of(there[-1 - cut_short(said)])
+    assert f"going on at epoch {epoch}" in said.splitlines()
     assert_same_results(folder, uninterrupted)

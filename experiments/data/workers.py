@@ -81,11 +81,12 @@ def _prepare() -> None:
 def _start(index: int, count: int) -> None:
     """What each worker does first.
 
-    It leaves accelerators and Ctrl-C to its parent, and ends when that does, be it
+    It leaves accelerators and interruptions to its parent, and ends when that does, be it
     killed.
     """
     jax.config.update("jax_platforms", "cpu")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

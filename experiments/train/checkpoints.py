@@ -18,6 +18,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from experiments.run_folder import read_json, write_json, writing
+from experiments.train.record import instance_of
 
 KEPT = 2  # the last, and one in case it is damaged
 
@@ -94,7 +95,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
         )
-        written = read_json(self._checksums) if self._checksums.exists() else {}
+        written = self._written()
         for number in sorted(self._manager.all_steps(), reverse=True):
             expected = written.get(str(number))
             if expected == checksums(self._path(number)):
@@ -105,6 +106,15 @@ class Checkpoints:
             with writing(self._folder):
                 self._manager.delete(number)
         return None
+
+    def _written(self) -> dict[str, Any]:
+        """The checksums of each checkpoint; none if their file is damaged."""
+        path = self._checksums
+        try:
+            return instance_of(dict, read_json(path)) if path.exists() else {}
+        except ValueError:
+            self._warn(f"{path} is damaged, and left out")
+            return {}
 
     @property
     def _checksums(self) -> Path:

@@ -1,6 +1,7 @@
 """A run: epochs, checkpoints between them, and what it comes to."""
 
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ class Run:
             epoch, step, seconds = (progress[k] for k in ("epoch", "step", "seconds"))
             layers = revived(Layers, progress["start"])
             self.history = [revived(Epoch, fields) for fields in progress["history"]]
+            if self.first:
+                print(f"going on at epoch {epoch}", file=sys.stderr)
         del start
 
         def save() -> None:
