@@ -99,6 +99,13 @@ def test_it_says_how_to_repeat_the_run(finished):
     assert "milestones 100, 150" in page.words and "train_size -" in page.words
 
 
+def test_values_stand_beside_their_names_however_high_the_table_next_to_them(finished):
+    folder, _ = finished
+    text = (folder / "report.html").read_text("utf-8")
+    assert "align-items: start" in re.search(r"\.columns \{[^}]*", text)[0]
+    assert "vertical-align: top" in re.search(r"\.options td \{[^}]*", text)[0]
+
+
 def test_the_table_has_the_mean_of_each_layer(finished):
     _, page = finished
     expected = outcome()

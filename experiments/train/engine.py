@@ -188,9 +188,7 @@ class Engine:
 
                 return jax.lax.fori_loop(start, stop, step, network)
 
-            leaves = jax.tree.leaves(network.variables["params"])
-            weights = sum(leaf.size for leaf in leaves) // self.seeds
-            return over_seeds(one, weights)(network, seeds)
+            return over_seeds(one, self._weights(network.variables))(network, seeds)
 
         return self._run(
             "train",
@@ -213,8 +211,8 @@ class Engine:
         """
 
         def train(network: Network, batch: Images, hyperparameters: Any) -> Network:
-            step = partial(self._step, self.optimizer(hyperparameters))
-            return jax.vmap(step, in_axes=(0, None))(network, batch)
+            step = partial(self._step, self.optimizer(hyperparameters), batch=batch)
+            return over_seeds(step, self._weights(network.variables))(network)
 
         hyperparameters = jax.tree.map(np.float32, hyperparameters)
         return self._run("train on", train, network, batch, hyperparameters, donate=0)
@@ -229,7 +227,8 @@ class Engine:
 
         def count(variables: Variables, batch: Images) -> tuple[jax.Array, jax.Array]:
             pixels = Batch(self._normalized(batch.images), batch.labels)
-            right = jax.vmap(lambda one: count_right(self.model, one, pixels))(variables)
+            one = partial(count_right, self.model, batch=pixels)
+            right = over_seeds(one, self._weights(variables))(variables)
             return right, (batch.labels >= 0).sum()
 
         counts = [
@@ -301,6 +300,11 @@ class Engine:
     @property
     def _seeds(self) -> np.ndarray:
         return np.arange(self.first_seed, self.first_seed + self.seeds)
+
+    def _weights(self, variables: Variables) -> int:
+        """Of one network of all seeds."""
+        leaves = jax.tree.leaves(variables["params"])
+        return sum(leaf.size for leaf in leaves) // self.seeds
 
     def _step(
         self, optimizer: optax.GradientTransformation, network: Network, batch: Images

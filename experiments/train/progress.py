@@ -1,4 +1,7 @@
-"""What a run shows while it goes on: one line that is always up to date."""
+"""What a run shows while it goes on: one line that is always up to date.
+
+Where there is no terminal to write it anew, in a log file, it is a line an epoch.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,9 +10,13 @@ import numpy as np
 import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from experiments.data.cache import Track
 from experiments.train.record import Epoch
+
+WITH_BAR = 100  # columns of a console, of which everything else takes 80
+SECONDS_OF_SPEED = 3600.0  # that the time left is told by: programs may be long
 
 
 class Display:
@@ -30,17 +37,23 @@ class Display:
             rate: images a second.
         """
         done = (epoch - 1) * self._steps + step
-        figures = f"loss {loss:.3f}{self._closed}  {rate:,.0f} images/s"
-        description = f"epoch {min(epoch, self._epochs)}/{self._epochs}"
         self._progress.update(
-            self._task, completed=done, description=description, figures=figures
+            self._task,
+            completed=done,
+            description=self._of(epoch),
+            figures=self._figures(loss, rate),
         )
 
     def close(self, epoch: Epoch) -> None:
-        """Keeps in sight what an epoch came to."""
+        """Keeps in sight what an epoch came to; without a terminal, prints it."""
         accuracy, similarity = mean(epoch.accuracy), mean(epoch.scale_free_loss)
         held_out = "" if np.isnan(accuracy) else f"  accuracy {accuracy:.1f} %"
         self._closed = f"{held_out}  similarity {similarity:.3f}"
+        if self._progress.disable and epoch.epoch > 0:
+            left = TimeRemainingColumn().render(self._progress.tasks[self._task])
+            figures = self._figures(mean(epoch.loss), epoch.images_per_second)
+            text = f"{self._of(epoch.epoch)}  {figures}  {left} left"
+            self._progress.console.print(text, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Says what is going on besides training."""
@@ -50,17 +63,32 @@ class Display:
         """Prints a warning, above the line."""
         self._progress.console.print(f"warning: {text}", style="yellow", highlight=False)
 
+    def _of(self, epoch: int) -> str:
+        return f"epoch {epoch}/{self._epochs}"
+
+    def _figures(self, loss: float, rate: float) -> str:
+        return f"loss {loss:.3f}{self._closed}  {rate:,.0f} img/s"
+
 
 @contextmanager
 def display(console: Console, epochs: int, steps: int) -> Iterator[Display]:
-    """The line, of a run of that many epochs of that many steps."""
+    """The line, of a run of that many epochs of that many steps.
+
+    What a console is too narrow for is the bar, and then the last of the figures.
+    """
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=8),
+        *([BarColumn(bar_width=8)] if console.width >= WITH_BAR else []),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", table_column=Column(ratio=1, no_wrap=True)),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(
+        *columns,
+        console=console,
+        expand=True,  # to the console's width, of which the figures have the rest
+        speed_estimate_period=SECONDS_OF_SPEED,
+        disable=not (console.is_interactive or console.is_jupyter),
+    ) as progress:
         yield Display(progress, epochs, steps)
 
 
