@@ -2,14 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from experiments.data.images import normalized
-from experiments.run_folder import claim, plain
-from experiments.train.__main__ import make_engine, open_feed
+from experiments.train.__main__ import make_engine, open_feed, open_folder
 from experiments.train.config import Config
 from experiments.train.loading import load_run
 from experiments.train.progress import display
@@ -35,7 +35,7 @@ def ended(tmp_path_factory):
     """The folder of a run, and its images."""
     folder, console = tmp_path_factory.mktemp("runs") / "run", Console(quiet=True)
     feed = open_feed(CONFIG, console)
-    claim(folder, plain(CONFIG.options()), {})
+    open_folder(replace(CONFIG, output=folder), feed)
     with display(console, CONFIG.epochs, feed.steps) as shown:
         Run(CONFIG, make_engine(CONFIG, feed), feed, folder, shown)()
     return folder, feed
@@ -45,9 +45,11 @@ def ended(tmp_path_factory):
 def test_its_accuracy_is_that_of_the_results(ended, seed):
     folder, feed = ended
     model, variables = load_run(folder, seed)
+    known = json.loads((folder / "config.json").read_text())["images_normalised_by"]
+    by = [np.float32(known[name]) for name in ("mean", "deviation")]
     right, total = 0, 0
     for images, labels in feed.score("test"):
-        logits = model.apply(variables, normalized(images, feed.mean, feed.deviation))
+        logits = model.apply(variables, normalized(images, *by))
         right += (np.argmax(logits, 1) == labels).sum()
         total += (np.asarray(labels) >= 0).sum()
     results = json.loads((folder / "results.json").read_text())

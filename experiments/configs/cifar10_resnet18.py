@@ -9,7 +9,8 @@ Methods and activation as in `cifar10_cnn`. Ours: 200 epochs, and the validation
 and normalisation of `cifar10_cnn`.
 
 Time: on 2 CPU cores about 2.3 days, by the benchmark's 46 images a second (2.5 GB of
-memory, by one epoch of 512 made-up images of that size); on a GPU not yet run. Test accuracy: not yet run.
+memory, by one epoch of 512 made-up images of that size); on a GPU not yet run.
+Test accuracy: not yet run.
 """
 
 from experiments.train.config import Config

@@ -57,7 +57,7 @@ def main(config: Config) -> None:
     with devices.together():
         feed = open_feed(config, console)
         engine = make_engine(config, feed)
-        folder = open_folder(config)
+        folder = open_folder(config, feed)
         outcome = read_outcome(folder)
     if outcome is None:
         with display(console, config.epochs, feed.steps) as shown:
@@ -138,7 +138,7 @@ def make_engine(config: Config, feed: Feed) -> Engine:
     )
 
 
-def open_folder(config: Config) -> Path:
+def open_folder(config: Config, feed: Feed) -> Path:
     """The run folder: a new one, or one to go on with."""
     started = time.strftime("%Y%m%d-%H%M%S")
     name = Path(config.config).name
@@ -148,6 +148,10 @@ def open_folder(config: Config) -> Path:
         "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": run_folder.versions(),
+        "images_normalised_by": {
+            name: [float(f"{value:.7g}") for value in getattr(feed, name)]
+            for name in ("mean", "deviation")
+        },
     }
     if jax.process_index() == 0:
         run_folder.claim(folder, run_folder.plain(config.options()), about)

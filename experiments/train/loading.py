@@ -19,8 +19,8 @@ from experiments.train.step import Variables
 def load_run(folder: Path, seed: int = 0) -> tuple[nn.Module, Variables]:
     """The network that a run chose, or the best so far of one that is not finished.
 
-    `model.apply(variables, images)` are the logits of images that are normalised as those
-    of the run were: by the attributes `mean` and `deviation` of its `Feed`.
+    `model.apply(variables, images)` are the logits of float images that are normalised as
+    those of the run were: by what its `config.json` has as `images_normalised_by`.
 
     Args:
         folder: the run's.
