@@ -20,16 +20,6 @@ from experiments.study.verdict import verdict
 
 PAGE = "RESULTS.md"
 SIZES = "study-sizes.png"
-SHOWN = (
-    "none",
-    "shrunk",
-    "paper-init",
-    "scale-free-init",
-    "scale-free-shrunk",
-    "paper-reg",
-    "decay",
-    "decay+scale-free-shrunk",
-)
 INTRODUCTION = """\
 # Does it help?
 
@@ -59,8 +49,8 @@ LIMITS = """\
   thought of after scale-free-shrunk had been scored on the test images of batch-norm,
   and the strengths of paper-reg and of decay, of which the largest had been chosen, were
   then moved up by one decade and by two; all else was planned before.
-- The learning rates of adamw were moved up when the baseline had chosen the largest, before
-  anything there was scored on the test images.
+- The learning rates of adamw were moved up when the baseline had chosen the largest,
+  before anything there was scored on the test images.
 - Where a setting takes its strengths from another, only the baseline's learning rate
   was chosen in it, and is used for all.
 - "Epochs sooner" counts to the accuracy that the baseline has after half of its epochs,
@@ -127,7 +117,7 @@ def draw(
     name: str, outcomes: Mapping[str, Outcome], found: Mapping[str, Finding]
 ) -> dict[str, Figure]:
     """The plots of a setting, by the name of the file."""
-    shown = tuple(treatment for treatment in SHOWN if treatment in outcomes)
+    shown = tuple(treatment for treatment in plots.SHOWN if treatment in outcomes)
     others = tuple(treatment for treatment in shown if treatment != BASELINE)
     kinds = {
         "gains": plots.gains(found, name),

@@ -19,12 +19,23 @@ COLOURS = {
     Kind.ORTHOGONALITY: "#0072B2",
     Kind.CONTROL: "#777777",
 }
+# Of all treatments, those that are followed epoch by epoch and layer by layer.
+SHOWN = (
+    "none",
+    "shrunk",
+    "paper-init",
+    "scale-free-init",
+    "scale-free-shrunk",
+    "paper-reg",
+    "decay",
+    "decay+scale-free-shrunk",
+)
 DPI = 120
 
 
 def colour_of(name: str) -> str:
     """The same of a treatment in every plot."""
-    return f"C{sorted(TREATMENTS).index(name) % 10}"
+    return f"C{SHOWN.index(name)}"
 
 
 def gains(found: Mapping[str, Finding], title: str) -> Figure:
