@@ -13,8 +13,8 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,7 +55,8 @@ def claim(
     """Makes `path` the folder of a run, if it is not that of an earlier, equal one.
 
     What a kill left half written is deleted. Once there is a `results.json`, what is
-    noted stays as it is.
+    noted stays as it is; until then, what was noted differently goes to the list
+    `"earlier"`, such as the device on which a run was begun that went on on another.
 
     Args:
         path: new, empty, or claimed before with the same options.
@@ -68,11 +69,14 @@ def claim(
         OSError: it cannot be written.
     """
     config = path / "config.json"
+    note = plain({"options": options, **about})
     with writing(path, name):
         files = list(path.iterdir()) if path.is_dir() else []
         left = [file for file in files if TEMPORARY.fullmatch(file.name)]
         if config.exists():
-            _check_same(options, read_json(config), config, name)
+            noted = read_json(config)
+            _check_same(options, noted, config, name)
+            note |= _earlier(noted, note)
         elif len(files) > len(left):
             raise ValueError(
                 f"{name} is {path}, which holds something other than a run; expected a "
@@ -82,7 +86,7 @@ def claim(
             file.unlink(missing_ok=True)
         path.mkdir(parents=True, exist_ok=True)
         if not (path / "results.json").exists():
-            write_json(config, {"options": options, **about})
+            write_json(config, note)
 
 
 @contextmanager
@@ -103,13 +107,13 @@ def replacing(path: Path, mode: str) -> Iterator[IO]:
         temporary.unlink(missing_ok=True)
 
 
-def versions() -> dict[str, str]:
-    """Of what results can depend on."""
-    return {
-        "convsim_jax": cs.__version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "flax", "optax")},
-    }
+def versions(*more: str) -> dict[str, str]:
+    """Of what results can depend on, and of more packages, if they are installed."""
+    found = {"convsim_jax": cs.__version__, "python": platform.python_version()}
+    for name in ("jax", "flax", "optax", *more):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -167,6 +171,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _earlier(noted: dict[str, Any], note: Mapping[str, Any]) -> dict[str, Any]:
+    """What was noted before, but for what is noted again."""
+    past = noted.pop("earlier", [])
+    if not isinstance(past, list):
+        past = []
+    if noted != note:
+        past = [*past, {name: noted[name] for name in noted if name != "options"}]
+    return {"earlier": past} if past else {}
 
 
 def _check_same(options: Mapping[str, Any], config: Any, path: Path, folder: str) -> None:

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from experiments import command_line
+from experiments import command_line, run_folder
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import environment, parts, report, torch_programs
 from experiments.benchmark.__main__ import Config
@@ -65,7 +65,7 @@ def test_a_run_is_told_and_kept(tiny, tmp_path, capsys, monkeypatch):
 
 def measured_on(monkeypatch, device="2 cores", jaxlib="0.10.2", **torch):
     """Lets the benchmark find that device and those versions; PyTorch only if named."""
-    versions = {"jaxlib": jaxlib, **torch}
+    versions = {"jax": "0.10.2", "jaxlib": jaxlib, **torch}
 
     def version(name):
         if name not in versions:
@@ -73,7 +73,7 @@ def measured_on(monkeypatch, device="2 cores", jaxlib="0.10.2", **torch):
         return versions[name]
 
     monkeypatch.setattr(environment, "device", lambda: device)
-    monkeypatch.setattr(environment, "version", version)
+    monkeypatch.setattr(run_folder, "version", version)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,18 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jaxlib
 import numpy as np
 import pytest
 
-from experiments.run_folder import claim, new_folder, replacing, write_csv, write_json
+from experiments.run_folder import (
+    claim,
+    new_folder,
+    replacing,
+    versions,
+    write_csv,
+    write_json,
+)
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = {"seeds": 3, "learning_rate": 0.1, "methods": ["none", "control"]}
@@ -66,13 +74,24 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, below):
 
 def test_a_claim_notes_options_and_circumstances_until_there_are_results(tmp_path):
     folder = tmp_path / "a" / "run"
-    for device in ("cpu", "gpu"):
+    path = folder / "config.json"
+    for device in ("cpu", "cpu"):
         claim(folder, OPTIONS, {"device": device})
-        noted = json.loads((folder / "config.json").read_text())
-        assert noted == {"options": OPTIONS, "device": device}
+        assert json.loads(path.read_text()) == {"options": OPTIONS, "device": device}
+    for device in ("gpu", "gpu", "cpu"):
+        claim(folder, OPTIONS, {"device": device})
+    noted = json.loads(path.read_text())
+    earlier = [{"device": "cpu"}, {"device": "gpu"}]
+    assert noted == {"options": OPTIONS, "device": "cpu", "earlier": earlier}
     (folder / "results.json").write_text("{}")
     claim(folder, OPTIONS, {"device": "tpu"})
-    assert json.loads((folder / "config.json").read_text()) == noted
+    assert json.loads(path.read_text()) == noted
+
+
+def test_versions_are_of_packages_that_are_installed():
+    found = versions("jaxlib", "no-such-package")
+    assert list(found) == ["convsim_jax", "python", "jax", "flax", "optax", "jaxlib"]
+    assert found["jaxlib"] == jaxlib.__version__
 
 
 def killed_while_writing(path):

@@ -139,6 +139,19 @@ def test_a_write_that_fails_after_another_is_not_heard(tmp_path, monkeypatch, ca
     assert sys.unraisablehook == heard.append
 
 
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+def test_an_error_that_is_not_the_disk_is_not_called_that(folder, kind, monkeypatch):
+    checkpoints, _ = opened(folder)
+
+    def save(*_, **__):
+        raise kind("shapes differ")
+
+    monkeypatch.setattr(checkpoints._manager, "save", save)
+    with pytest.raises(kind, match=r"^shapes differ$"):
+        checkpoints.save(12, state(12), {"epoch": 12})
+    checkpoints.close()
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"--output is .*file/run, which cannot be written"):

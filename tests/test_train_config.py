@@ -54,6 +54,17 @@ def test_the_least_values_are_in_range():
     Config(**least, method="paper-reg").check()
 
 
+def test_milestones_that_are_never_reached_are_told():
+    steps = {"schedule": "step", "milestones": (2, 3, 100), "epochs": 3}
+    (warning,) = Config(**steps).warnings()
+    assert warning == (
+        "--milestones 3 100 come after the last epoch, 3: the learning rate is not "
+        "divided there"
+    )
+    assert Config(**steps | {"milestones": (1, 2)}).warnings() == []
+    assert Config(**steps | {"schedule": "constant"}).warnings() == []
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_configuration_is_in_range_and_knows_its_name(name):
     config = configuration(name)

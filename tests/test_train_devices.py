@@ -2,38 +2,14 @@
 
 import signal
 import socket
-import subprocess
-import sys
+import time
 
 import numpy as np
 import pytest
 
 from experiments.train import devices
 from experiments.train.config import Config
-from tests.train_process import ROOT, ended, environment, results, start
-
-WAITING = """
-from dataclasses import dataclass
-
-import jax
-
-from experiments import command_line
-from experiments.train import devices, interruption
-
-@dataclass
-class Config:
-    pass
-
-def main(config):
-    devices.join()
-    with interruption.noticed() as interrupted:
-        print("waiting", flush=True)
-        while devices.agreed(not interrupted()):
-            pass
-        raise KeyboardInterrupt(f"process {jax.process_index()}")
-
-command_line.leave(command_line.run(main, Config, prog="waiting"))
-"""
+from tests.train_process import checkpoints, ended, environment, results, start
 
 
 def free_port():
@@ -54,21 +30,35 @@ def environments(scratch, each):
     ]
 
 
-def test_two_processes_of_four_devices_come_to_the_result_of_one_device(tmp_path):
-    options = ("--epochs", "2")
-    ended(start(tmp_path, tmp_path / "one", *options))
-    processes = [
-        start(tmp_path, tmp_path / "two", *options, "--distributed", env=env)
-        for env in environments(tmp_path, 4)
+def both(scratch, folder, *options, devices):
+    """Starts the two processes of a run."""
+    return [
+        start(scratch, folder, *options, "--distributed", env=env)
+        for env in environments(scratch, devices)
     ]
-    for process in processes:
-        ended(process)
+
+
+def test_two_processes_that_a_signal_stopped_come_to_the_result_of_one(tmp_path):
+    options = ("--epochs", "2", "--checkpoint-minutes", "0")
+    ended(start(tmp_path, tmp_path / "one", *options))
+    folder = tmp_path / "two"
+    first, second = both(tmp_path, folder, *options, devices=4)
+    while not checkpoints(folder)[1:]:
+        assert second.poll() is None
+        time.sleep(0.005)
+    second.send_signal(signal.SIGTERM)
+    message = f"interrupted: the same command with --output {folder} goes on at epoch "
+    for process in (first, second):
+        assert ended(process, 130).splitlines()[-1].startswith(message)
+    first, second = both(tmp_path, folder, *options, devices=4)
+    assert "going on at epoch" in ended(first)
+    ended(second)
     (one, history, kernels), (two, again, others) = (
         results(tmp_path / name) for name in ("one", "two")
     )
     assert two["accuracy"] == one["accuracy"]
     assert two["chosen_epoch"] == one["chosen_epoch"]
-    # Float32 sums in another order, over 26 steps.
+    # Float32 sums in another order, over 30 steps.
     for row, other in zip(history, again, strict=True):
         for name in ("loss", "norm", "scale_free_loss"):
             values = (np.array(x[name], float) for x in (row, other))
@@ -85,23 +75,18 @@ def test_processes_that_would_each_make_a_folder_are_refused(tmp_path):
     Config(distributed=True, output=tmp_path).check()
 
 
-def test_a_signal_to_one_process_is_heard_by_both(tmp_path):
+def test_processes_that_see_different_folders_end_in_an_error(tmp_path):
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WAITING],
-            cwd=ROOT,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for env in environments(tmp_path, 1)
+        start(tmp_path, tmp_path / name, "--distributed", env=env)
+        for name, env in zip("ab", environments(tmp_path, 1), strict=True)
     ]
-    while "waiting" not in processes[1].stdout.readline():
-        assert processes[1].poll() is None
-    processes[1].send_signal(signal.SIGTERM)
-    for number, process in enumerate(processes):
-        assert ended(process, 130).endswith(f"interrupted: process {number}\n")
+    one, two = (ended(process, 2) for process in processes)
+    assert one.endswith("error: another process of the run failed, and says why\n")
+    assert two.endswith(
+        f"error: --output is {tmp_path / 'b'}, in which process 1 does not see what "
+        "process 0 has written; expected a folder that all processes share\n"
+    )
+    assert "Traceback" not in one + two
 
 
 def test_what_fails_in_one_process_fails_in_all(monkeypatch):

@@ -74,3 +74,21 @@ def test_a_run_killed_and_interrupted_ends_as_one_that_was_not(scratch, uninterr
     epoch = epoch_of(there[-1 - cut_short(said)])
     assert f"going on at epoch {epoch}" in said.splitlines()
     assert_same_results(folder, uninterrupted)
+
+
+def test_a_streamed_run_killed_inside_an_epoch_ends_as_one_that_was_not(scratch):
+    options = (
+        *NORMED,
+        *("--image-size", "9", "--augment", "--train-size", "96"),
+        *("--epochs", "2", "--validation", "0", "--workers"),
+    )
+    folder, whole = scratch / "streamed", scratch / "streamed-at-once"
+    ended(start(scratch, whole, *options, "0"))
+    process = start(scratch, folder, *options, "1", "--checkpoint-minutes", "0")
+    wait_for(process, lambda: checkpoints(folder)[-1:] >= [3])
+    process.kill()
+    ended(process, -9)
+    assert checkpoints(folder)[-1] < 96 // 8
+    said = ended(start(scratch, folder, *options, "0"))
+    assert "going on at epoch 1" in said.splitlines()
+    assert_same_results(folder, whole)

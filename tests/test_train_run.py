@@ -1,8 +1,11 @@
 """A run whose folder cannot be written says so, whichever file it is."""
 
+import json
 import re
 import resource
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -10,8 +13,10 @@ from experiments.report import write_report
 from experiments.run_folder import claim, plain
 from experiments.train.__main__ import make_engine, open_feed
 from experiments.train.config import Config
+from experiments.train.engine import Engine
 from experiments.train.progress import display
 from experiments.train.run import Run
+from tests.train_process import ended, start
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -38,8 +43,9 @@ def run(parts, folder):
     """What the command does with a run folder."""
     claim(folder, plain(CONFIG.options()), {})
     with display(QUIET, CONFIG.epochs, parts[1].steps) as shown:
-        Run(CONFIG, *parts, folder, shown)()
+        outcome = Run(CONFIG, *parts, folder, shown)()
     write_report(folder)
+    return outcome
 
 
 def test_a_run_leaves_these_files(parts, tmp_path):
@@ -82,6 +88,20 @@ def test_test_images_are_scored_once_at_the_end(parts, tmp_path, monkeypatch):
     assert asked == ["validation", "validation", "test"]
 
 
+def test_a_seed_that_diverged_has_no_accuracy(parts, tmp_path, monkeypatch):
+    close = Engine.close_epoch
+
+    def diverging(engine, network, *others):
+        return close(engine, network._replace(loss=network.loss * jnp.nan), *others)
+
+    assert np.isfinite(run(parts, tmp_path / "finite").accuracy).all()
+    monkeypatch.setattr(Engine, "close_epoch", diverging)
+    outcome = run(parts, tmp_path / "run")
+    assert outcome.diverged_at.tolist() == [1]
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written["accuracy"] == [None]
+
+
 def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(parts, tmp_path):
     folder = tmp_path / "run"
     message = f"--output is {folder}, which cannot be written: File too large"
@@ -95,5 +115,7 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(parts, 
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (folder / "history.json").exists()
     assert not (folder / "results.json").exists()
-    run(parts, folder)
+    # In a process of its own: threads of this one may still be writing the checkpoint.
+    options = "--train-size 16 --validation 0.01 --epochs 1 --seeds 1 --schedule constant"
+    ended(start(tmp_path, folder, *options.split()))
     assert (folder / "results.json").exists()

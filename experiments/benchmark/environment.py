@@ -3,8 +3,6 @@
 import os
 import platform
 from collections.abc import Mapping
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
@@ -14,11 +12,8 @@ from experiments import run_folder
 
 def environment(*, torch: bool) -> dict[str, str]:
     """The device and versions; PyTorch's if it is to be measured and is installed."""
-    found = {"device": device(), **run_folder.versions()}
-    for name in ("jaxlib", "torch") if torch else ("jaxlib",):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    more = ("jaxlib", "torch") if torch else ("jaxlib",)
+    return {"device": device(), **run_folder.versions(*more)}
 
 
 def device() -> str:

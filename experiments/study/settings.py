@@ -31,6 +31,7 @@ REGULARIZERS = (
     "scale-free-reg",
     "scale-free-decoupled-reg",
     "decay+scale-free-norm-init",
+    "decay+cosine-init",
 )
 # Settings that differ in the width of the network alone, each twice that before it.
 BY_WIDTH = ("quarter-width", "batch-norm", "full-width")

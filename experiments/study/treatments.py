@@ -361,7 +361,13 @@ TREATMENTS: dict[str, Treatment] = {
     ),
 }
 # Initializations that are tried once more with weight decay in training.
-WITH_DECAY = ("shrunk", "scale-free-shrunk", "scale-free-norm-init", "cosine-init")
+WITH_DECAY = (
+    "shrunk",
+    "scale-free-shrunk",
+    "scale-free-norm-init",
+    "cosine-init",
+    "image-metric-init",
+)
 
 
 def with_decay(treatment: Treatment) -> Treatment:

@@ -40,6 +40,8 @@ from experiments.train.record import Outcome
 from experiments.train.run import Run
 
 COMMAND = "python -m experiments.train"
+# Of these too a run notes the versions, where they are installed.
+PACKAGES = ("jaxlib", "numpy", "orbax-checkpoint", "grain", "tensorflow-datasets")
 DESCRIPTION = (
     (__doc__ or "")
     + f"\nConfigurations: {', '.join(names())}.\n\nMethods:\n"
@@ -58,9 +60,13 @@ def main(config: Config) -> None:
         feed = open_feed(config, console)
         engine = make_engine(config, feed)
         folder = open_folder(config, feed)
+    with devices.together():
+        devices.check_shared(folder)
         outcome = read_outcome(folder)
     if outcome is None:
         with display(console, config.epochs, feed.steps) as shown:
+            for text in config.warnings():
+                shown.warn(text)
             outcome = Run(config, engine, feed, folder, shown)()
     if jax.process_index() == 0:
         report = write_report(folder)
@@ -147,7 +153,7 @@ def open_folder(config: Config, feed: Feed) -> Path:
     about = {
         "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": run_folder.versions(),
+        "versions": run_folder.versions(*PACKAGES),
         "images_normalised_by": {
             name: [float(f"{value:.7g}") for value in getattr(feed, name)]
             for name in ("mean", "deviation")

@@ -74,8 +74,10 @@ class Checkpoints:
         with writing(self._folder):
             try:
                 self._manager.save(number, args=items, force=True)
-            except (ValueError, RuntimeError) as error:  # TensorStore's, of a full disk
-                raise OSError(reason(error)) from error
+            except (ValueError, RuntimeError) as error:
+                if (told := reason(error)) is None:
+                    raise
+                raise OSError(told) from error
             if jax.process_index() == 0:
                 whole = {
                     str(n): checksums(self._path(n)) for n in self._manager.all_steps()
@@ -143,11 +145,12 @@ def checksums(folder: Path) -> dict[str, int]:
     }
 
 
-def reason(error: Exception) -> str:
+def reason(error: Exception) -> str | None:
     """Of a TensorStore error, what the operating system said, if it was that.
 
     >>> reason(ValueError("Error writing local file [os_error_code='2'] [more]"))
     'No such file or directory'
+    >>> reason(ValueError("Shapes differ"))
     """
     code = re.search(r"os_error_code='(\d+)'", str(error))
-    return os.strerror(int(code[1])) if code else str(error).split(" [")[0]
+    return os.strerror(int(code[1])) if code else None

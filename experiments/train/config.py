@@ -138,6 +138,16 @@ class Config:
                 f"--milestones is {given!r}; expected epochs, 1 or more, in rising order"
             )
 
+    def warnings(self) -> list[str]:
+        """What is allowed, and may not be what was meant."""
+        late = [m for m in self.milestones if m >= self.epochs]
+        if self.schedule != "step" or not late:
+            return []
+        return [
+            f"--milestones {' '.join(map(str, late))} come after the last epoch, "
+            f"{self.epochs}: the learning rate is not divided there"
+        ]
+
     def options(self) -> dict[str, Any]:
         """All that the results depend on."""
         options = dataclasses.asdict(self)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import chex
@@ -78,6 +79,19 @@ def together() -> Iterator[None]:
         failure = error
     if not agreed(failure is None):
         raise failure or OSError("another process of the run failed, and says why")
+
+
+def check_shared(folder: Path) -> None:
+    """Raises a `ValueError` in a process that does not see what the first has written.
+
+    Args:
+        folder: the run's, which the first process has claimed.
+    """
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"--output is {folder}, in which process {jax.process_index()} does not see "
+            "what process 0 has written; expected a folder that all processes share"
+        )
 
 
 def join() -> None:

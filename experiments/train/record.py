@@ -46,7 +46,8 @@ class Outcome(NamedTuple):
         parameters: number of parameters of the network.
         scored: name of the split that `accuracy` is of, `"test"`.
         images: number of images scored.
-        accuracy: percentage right, of the chosen network, `(seeds,)`.
+        accuracy: percentage right, of the chosen network, `(seeds,)`; NaN of a seed that
+            diverged.
         chosen_epoch: whose network was chosen, by the validation images; the last
             without any.
         diverged_at: epoch in which a seed diverged; 0 if it did not.

@@ -241,6 +241,7 @@ class Run:
 
     def _finish(self, chosen: Chosen, start: Layers) -> Outcome:
         self.display.say("scoring the test images")
+        accuracy = self.engine.score(chosen.variables, self.feed.score("test"))
         end = self._measured(chosen.variables, "end")
         outcome = Outcome(
             parameters=sum(
@@ -249,7 +250,7 @@ class Run:
             ),
             scored="test",
             images=self.feed.sizes["test"],
-            accuracy=self.engine.score(chosen.variables, self.feed.score("test")),
+            accuracy=np.where(diverged(chosen), np.nan, accuracy),
             chosen_epoch=np.asarray(chosen.epoch),
             diverged_at=np.asarray(chosen.diverged_at),
             seconds=sum(row.seconds for row in self.history[1:]),
