@@ -101,7 +101,7 @@ def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
     wrong = (option for option in options if not _parses(config, option, **about))
     hints = get_type_hints(config)
     kinds = {flag(name): kind for name, kind in hints.items()}
-    if _has_on(about.get("default")):
+    if _has_on(config, about.get("default")):
         kinds |= {flag(f"no_{name}"): bool for name in hints if hints[name] is bool}
     raise ValueError(_complaint(kinds, *next(wrong, argv)))
 
@@ -149,14 +149,16 @@ def unset(metavar: str, meaning: str) -> object:
 
 def _tyro(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
     # A switch that is on may be given again, or be turned off by --no-.
-    markers = () if _has_on(about.get("default")) else (tyro.conf.FlagCreatePairsOff,)
+    on = _has_on(config, about.get("default"))
+    markers = () if on else (tyro.conf.FlagCreatePairsOff,)
     with contextlib.redirect_stderr(io.StringIO()):
         return tyro.cli(config, args=argv, config=markers, **about)
 
 
-def _has_on(default: object) -> bool:
+def _has_on(config: type, default: object) -> bool:
     """Whether a switch is on by default."""
-    return default is not None and any(value is True for value in vars(default).values())
+    values = vars(config() if default is None else default).values()
+    return any(value is True for value in values)
 
 
 def _by_option(argv: Sequence[str]) -> list[list[str]]:

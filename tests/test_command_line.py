@@ -79,6 +79,22 @@ def test_a_switch_that_is_on_may_be_given_again_or_turned_off(argv, download):
     assert [config.download for config in seen] == [download]
 
 
+@dataclass(frozen=True)
+class On:
+    """A switch that is on."""
+
+    torch: bool = True
+
+
+@pytest.mark.parametrize(
+    ("argv", "torch"), [("", True), ("--torch", True), ("--no-torch", False)]
+)
+def test_so_may_one_that_is_on_for_everybody(argv, torch):
+    assert command_line.parse(On, argv.split(), prog="x") == On(torch=torch)
+    with pytest.raises(ValueError, match="^--no-torch is '3'; expected nothing after it"):
+        command_line.parse(On, ["--no-torch", "3"], prog="x")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
