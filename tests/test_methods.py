@@ -1,11 +1,12 @@
 """Methods: what each does to the kernels before training."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import convsim_jax as cs
-from experiments.methods import METHODS, PAPER
+from experiments.methods import METHODS, PAPER, SCALE_FREE
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_scale_free_scaled_halves_kernels_whose_norms_were_kept(params):
         return params
 
     result = METHODS["scale-free-scaled"].initialize(params, minimize)
-    assert seen == [(METHODS["scale-free-reg"].regularizer, True)]
+    assert seen == [(SCALE_FREE, True)]
     for layer in ("Conv_0", "Conv_1"):
         half = params[layer]["kernel"] / 2
         np.testing.assert_array_equal(result[layer]["kernel"], half)
@@ -71,7 +72,7 @@ def test_scale_free_scaled_halves_kernels_whose_norms_were_kept(params):
         np.testing.assert_array_equal(result[layer][leaf], params[layer][leaf])
 
 
-@pytest.mark.parametrize("name", ["none", "paper-reg", "scale-free-reg"])
+@pytest.mark.parametrize("name", ["none", "paper-reg", "decay", "scale-free-reg"])
 def test_other_methods_start_from_the_random_weights(name, params):
     assert METHODS[name].initialize(params, halve_and_shift) is params
 
@@ -86,6 +87,40 @@ def test_other_methods_start_from_the_random_weights(name, params):
 def test_objectives_are_the_library_s(name, options, params):
     objectives = []
     METHODS[f"{name}-init"].initialize(params, lambda _, given: objectives.append(given))
-    assert objectives == [METHODS[f"{name}-reg"].regularizer]
     value = cs.total_similarity(params, **objectives[0]._asdict())
     np.testing.assert_array_equal(value, cs.total_similarity(params, **options))
+    slope = jax.grad(lambda p: cs.total_similarity(p, pairs="adjacent", **options))(
+        params
+    )
+    assert_adds(METHODS[f"{name}-reg"], params, slope)
+
+
+@pytest.mark.parametrize("name", ["decay", "scale-free-decay"])
+def test_decay_is_of_conv_kernels_alone(name, params):
+    kept = {"Conv_0": {"kernel": True, "bias": False}, "Conv_1": {"kernel": True}}
+    kept |= {"Dense_0": {"kernel": False}}
+    decaying = jax.tree.map(
+        lambda leaf, is_kernel: leaf if is_kernel else 0 * leaf, params, kept
+    )
+    assert_adds(METHODS[name], params, decaying)
+
+
+def test_scale_free_decay_begins_with_kernels_whose_norms_were_kept(params):
+    seen = []
+    METHODS["scale-free-decay"].initialize(
+        params, lambda params, *given, **norm: seen.append((*given, norm))
+    )
+    assert seen == [(SCALE_FREE, {"preserve_norm": True})]
+
+
+def assert_adds(method, params, slope):
+    """That a method adds this gradient, times the strength, to the updates."""
+    adding = method.regularizer(0.5, "adjacent")
+    updates = jax.tree.map(jnp.ones_like, params)
+    result, _ = adding.update(updates, adding.init(params), params)
+    expected = jax.tree.map(lambda leaf: 1 + 0.5 * leaf, slope)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        result,
+        expected,
+    )

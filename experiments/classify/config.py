@@ -27,8 +27,8 @@ class Config:
         model: cnn: three 3x3 convs with batch normalisation and max pooling. cnn-plain:
             the same without batch normalisation.
         methods: What to compare, of the methods above.
-        strength: Factor of the loss that is added in training, for both of paper-reg and
-            scale-free-reg.
+        strength: Factor of the loss that is added in training, for all methods that add
+            one.
         steps: Steps of minimising a loss before training, of Adam at 2e-3.
         preserve_norm: Keep the norm of each output channel's kernel in these steps.
         pairs: Pairs of kernels that the losses are summed over. The paper's own code

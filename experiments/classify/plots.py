@@ -14,7 +14,7 @@ from experiments.interval import interval
 from experiments.methods import METHODS, SCALE_FREE
 from experiments.run_folder import replacing
 
-# Colours that the colour-blind can tell apart, by Okabe and Ito.
+# Colours that the colour-blind can tell apart, by Okabe and Ito, and one by Tol.
 COLOURS = dict(
     zip(
         METHODS,
@@ -23,9 +23,11 @@ COLOURS = dict(
             "#999999",
             "#0072B2",
             "#56B4E9",
+            "#882255",
             "#D55E00",
             "#009E73",
             "#E69F00",
+            "#CC79A7",
         ),
         strict=True,
     )

@@ -10,7 +10,7 @@ import flax.linen as nn
 import numpy as np
 
 import convsim_jax as cs
-from experiments.methods import Method, Objective, Pairs
+from experiments.methods import Method, Objective, Pairs, Regularizer
 from experiments.train.engine import Engine
 from experiments.train.feeds import Feed
 from experiments.train.optimizer import learning_rates, optimizer
@@ -106,7 +106,7 @@ class Trainer:
             seconds=time.perf_counter() - clock - compiling,
         )
 
-    def engine(self, regularizer: Objective | None) -> Engine:
+    def engine(self, regularizer: Regularizer | None) -> Engine:
         """The programs of all methods with that regularizer."""
         if regularizer not in self._engines:
             rates = learning_rates(

@@ -6,8 +6,7 @@ import chex
 import jax
 import optax
 
-import convsim_jax as cs
-from experiments.methods import Objective, Pairs
+from experiments.methods import Pairs, Regularizer
 
 
 def learning_rates(
@@ -44,7 +43,7 @@ def optimizer(
     rates: optax.Schedule,
     momentum: float,
     weight_decay: float,
-    regularizer: Objective | None,
+    regularizer: Regularizer | None,
     strength: Any,
     pairs: Pairs,
 ) -> optax.GradientTransformation:
@@ -55,11 +54,7 @@ def optimizer(
     """
     terms = []
     if regularizer is not None:
-        terms.append(
-            cs.add_convolutional_similarity(
-                strength, pairs=pairs, **regularizer._asdict()
-            )
-        )
+        terms.append(regularizer(strength, pairs))
     if weight_decay:
         terms.append(optax.add_decayed_weights(weight_decay, is_weight))
     return optax.chain(*terms, optax.sgd(rates, momentum or None))
