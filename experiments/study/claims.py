@@ -21,11 +21,13 @@ from experiments.study.verdict import (
 
 INITIALIZATIONS = (
     "paper-init",
+    "paper-adjacent-init",
+    "paper-norm-init",
     "scale-free-init",
     "scale-free-shrunk",
     "scale-free-scaled",
 )
-REGULARIZERS = ("paper-reg", "scale-free-reg")
+REGULARIZERS = ("paper-reg", "paper-adjacent-reg", "scale-free-reg")
 MOMENTUM = (
     "paper-reg",
     "paper-decoupled-reg",
@@ -35,7 +37,7 @@ MOMENTUM = (
 )
 # Beside their controls, which have as much decay.
 WITH_DECAY = ("decay+scale-free-norm-init", "decay+scale-free-shrunk")
-OF_THE_PAPER = ("paper-init", "paper-reg")
+OF_THE_PAPER = [name for name in INITIALIZATIONS + REGULARIZERS if "paper" in name]
 Measure = Callable[[Finding], Interval]
 
 

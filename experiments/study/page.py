@@ -47,8 +47,9 @@ LIMITS = """\
 - matched-shrunk, cosine-shrunk, image-metric-shrunk, zero-mean-shrunk, scaled,
   scale-free-scaled, scale-free-shrunk-decay and those that begin with decay+ were
   thought of after scale-free-shrunk had been scored on the test images of batch-norm,
-  and the strengths of paper-reg and of decay, of which the largest had been chosen, were
-  then moved up by one decade and by two; all else was planned before.
+  and the strengths of paper-reg, of decay and of paper-adjacent-reg, of which the largest
+  had been chosen, were then moved up by one decade, two and two; all else was planned
+  before.
 - The learning rates of adamw were moved up when the baseline had chosen the largest,
   before anything there was scored on the test images.
 - Where a setting takes its strengths from another, only the baseline's learning rate

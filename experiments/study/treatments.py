@@ -340,7 +340,7 @@ TREATMENTS: dict[str, Treatment] = {
     "paper-adjacent-reg": Treatment(
         Kind.SIMILARITY,
         "the paper's loss added in training, adjacent pairs, as its code has it",
-        decades(1e-4),
+        decades(1e-2),
         regularize=similarity(PAPER, "adjacent"),
         control="decay",
     ),
