@@ -268,6 +268,7 @@ def test_what_is_compared_with_decay_has_decay_itself():
         "decay+scale-free-shrunk": "decay+shrunk",
         "decay+scale-free-norm-init": "decay",
         "decay+cosine-init": "decay",
+        "decay+image-metric-init": "decay",
     }
 
 
