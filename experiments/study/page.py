@@ -52,6 +52,8 @@ LIMITS = """\
   before.
 - The learning rates of adamw were moved up when the baseline had chosen the largest,
   before anything there was scored on the test images.
+- Those that begin with decay+ have a decay of 0.1 everywhere, as decay chose in
+  batch-norm; in plain it chose 0.001.
 - Where a setting takes its strengths from another, only the baseline's learning rate
   was chosen in it, and is used for all.
 - "Epochs sooner" counts to the accuracy that the baseline has after half of its epochs,
