@@ -25,25 +25,44 @@ class BatchNorm(nn.BatchNorm):
 
     dtype: Any = jnp.float32
 
-    # Flax's also takes a mask, and the mode at each call.
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
-        """Feature maps `(batch, ..., M)` to those of mean 0 and variance 1, rescaled."""
+    def __call__(
+        self,
+        x: jax.Array,
+        use_running_average: bool | None = None,
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Feature maps `(batch, ..., M)` to those of mean 0 and variance 1, rescaled.
+
+        Args:
+            x: feature maps.
+            use_running_average: that of this call, where the attribute is None.
+            mask: None; Flax's takes one.
+
+        Raises:
+            ValueError: there is a mask.
+        """
+        if mask is not None:
+            raise ValueError(f"mask is of shape {mask.shape}; expected None")
+        average = nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         x = x.astype(jnp.float32)
-        if self.use_running_average:
+        if average:
             factor = scale * jax.lax.rsqrt(var.value + EPSILON)
             y = as_row(factor, x) * (x - as_row(mean.value, x)) + as_row(bias, x)
             return y.astype(self.dtype)
         y, *moments = standardized(x, scale, bias)
         if not self.is_initializing():
-            for average, new in zip((mean, var), moments, strict=True):
+            for kept, new in zip((mean, var), moments, strict=True):
                 new = jax.lax.stop_gradient(new)
-                average.value = self.momentum * average.value + (1 - self.momentum) * new
+                kept.value = self.momentum * kept.value + (1 - self.momentum) * new
         return y.astype(self.dtype)
 
 

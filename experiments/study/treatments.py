@@ -15,6 +15,7 @@ import optax
 
 import convsim_jax as cs
 from convsim_jax import orthogonality
+from experiments import methods
 from experiments.methods import PAPER, SCALE_FREE, Objective, Pairs, with_norms_of
 from experiments.study import penalties
 from experiments.study.penalties import Penalty, add_gradient, of_layers
@@ -127,7 +128,8 @@ def without_mean(params: chex.ArrayTree, fraction: float) -> chex.ArrayTree:
 
 def similarity(objective: Objective, pairs: Pairs = "all") -> Callable[..., Any]:
     """What adds the gradient of Convolutional Similarity."""
-    return partial(cs.add_convolutional_similarity, pairs=pairs, **objective._asdict())
+    adding = methods.similarity(objective)
+    return lambda strength: adding(strength, pairs)
 
 
 def penalty(of_kernel: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
@@ -137,7 +139,7 @@ def penalty(of_kernel: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
 
 def chosen_decay(_: Any) -> optax.GradientTransformation:
     """Weight decay as it was chosen alone."""
-    return DECAY(CHOSEN_DECAY)
+    return methods.conv_decay(methods.DECAY)
 
 
 def decades(first: float) -> tuple[float, ...]:
@@ -145,9 +147,6 @@ def decades(first: float) -> tuple[float, ...]:
     return tuple(first * 10.0**power for power in range(4))
 
 
-DECAY = penalty(lambda kernel: 0.5 * (kernel**2).sum())
-# What `decay` chose in batch-norm.
-CHOSEN_DECAY = 0.1
 COSINE = of_layers(penalties.squared_cosine)
 IMAGE_METRIC = of_layers(penalties.squared_cosine_on_images)
 
@@ -303,14 +302,14 @@ TREATMENTS: dict[str, Treatment] = {
         Kind.CONTROL,
         "weight decay of the conv kernels",
         decades(1e-3),
-        regularize=DECAY,
+        regularize=methods.conv_decay,
     ),
     "scale-free-shrunk-decay": Treatment(
         Kind.SIMILARITY,
         "scale-free-shrunk of strength 30, then weight decay of the conv kernels",
         decades(1e-3),
         lambda params, _: TREATMENTS["scale-free-shrunk"].initialize(params, 30.0),
-        DECAY,
+        methods.conv_decay,
         control="decay",
     ),
     "cosine-reg": Treatment(
@@ -374,7 +373,7 @@ def with_decay(treatment: Treatment) -> Treatment:
     """The initialization, and then the weight decay that was chosen alone."""
     control = treatment.control
     return treatment._replace(
-        summary=f"{treatment.summary}; then weight decay of {CHOSEN_DECAY:g}",
+        summary=f"{treatment.summary}; then weight decay of {methods.DECAY:g}",
         regularize=chosen_decay,
         control="decay" if control is None else f"decay+{control}",
     )

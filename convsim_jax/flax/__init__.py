@@ -16,8 +16,8 @@ except ImportError as error:
     raise ImportError("convsim_jax.flax needs Flax: pip install flax") from error
 
 from convsim_jax._feature_maps import feature_map_similarity
-from convsim_jax._flax_capture import run_linen, run_nnx
 from convsim_jax._table import aligned_table
+from convsim_jax.flax._capture import run_linen, run_nnx
 
 
 class FeatureMaps(NamedTuple):
