@@ -9,10 +9,10 @@ import optax
 import convsim_jax as cs
 from experiments.benchmark.timing import Program, compiled, queued
 from experiments.data.augmentation import augmented
+from experiments.fit.engine import CROP
+from experiments.fit.step import Batch, Network, train_step
 from experiments.models import build
 from experiments.models.convolution import compiler_options
-from experiments.train.engine import CROP
-from experiments.train.step import Batch, Network, train_step
 
 STEP, LOSS = "training step", "all pairs of its kernels"
 INPUT = "drawing its images"

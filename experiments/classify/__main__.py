@@ -42,11 +42,11 @@ from experiments.classify.summary import curve_rows, seed_rows, table
 from experiments.classify.training import Trainer
 from experiments.data.load import load
 from experiments.data.source import open_source
+from experiments.fit.feeds import Feed, Resident, fitting_model
 from experiments.methods import METHODS
+from experiments.options import PLACES
+from experiments.progress import tracked
 from experiments.run_folder import plain, replacing, write_csv
-from experiments.train.config import PLACES
-from experiments.train.feeds import Feed, Resident, fitting_model
-from experiments.train.progress import tracked
 
 COMMAND = "python -m experiments.classify"
 LEGEND = (

@@ -9,7 +9,7 @@ import tyro
 from experiments.command_line import check_fraction, check_least, check_positive, unset
 from experiments.methods import METHODS, Pairs
 from experiments.models import MODELS
-from experiments.train.config import CacheDir, DataDir
+from experiments.options import CacheDir, DataDir
 
 STRENGTHS = ", ".join(
     f"{method.strength:g} for {name}"

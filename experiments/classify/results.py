@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments import run_folder
 from experiments.measurement import Layers
-from experiments.train.record import revived
+from experiments.record import revived
 
 
 class Result(NamedTuple):

@@ -10,11 +10,11 @@ import flax.linen as nn
 import numpy as np
 
 import convsim_jax as cs
+from experiments.fit.engine import Engine
+from experiments.fit.feeds import Feed
+from experiments.fit.optimizer import learning_rates, optimizer
+from experiments.fit.step import Variables
 from experiments.methods import Method, Objective, Pairs, Regularizer
-from experiments.train.engine import Engine
-from experiments.train.feeds import Feed
-from experiments.train.optimizer import learning_rates, optimizer
-from experiments.train.step import Variables
 
 
 class Training(NamedTuple):

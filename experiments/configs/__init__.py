@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from experiments.options import PLACES, Config
 from experiments.run_folder import read_json
-from experiments.train.config import PLACES, Config
 
 DEFAULT = "digits"
 

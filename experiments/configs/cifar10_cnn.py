@@ -15,7 +15,7 @@ not yet run. Test accuracy: not yet run to the end. Early, with `--train-size 50
 --epochs 5`: 53.98 ± 3.15 % (95 % interval over the 3 seeds).
 """
 
-from experiments.train.config import Config
+from experiments.options import Config
 
 CONFIG = Config(
     dataset="cifar10",

@@ -13,7 +13,7 @@ memory, by one epoch of 512 made-up images of that size); on a GPU not yet run.
 Test accuracy: not yet run.
 """
 
-from experiments.train.config import Config
+from experiments.options import Config
 
 CONFIG = Config(
     dataset="cifar10",

@@ -12,7 +12,7 @@ Time: not yet measured; made for a GPU or TPU. Seen on a CPU: three steps of 16 
 the scores and the report. Test accuracy: not yet run.
 """
 
-from experiments.train.config import Config
+from experiments.options import Config
 
 CONFIG = Config(
     dataset="cifar10",

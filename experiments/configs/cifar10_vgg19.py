@@ -11,7 +11,7 @@ and normalisation of `cifar10_cnn`.
 Time: not yet measured; made for a GPU or TPU. Test accuracy: not yet run.
 """
 
-from experiments.train.config import Config
+from experiments.options import Config
 
 CONFIG = Config(
     dataset="cifar10",

@@ -7,6 +7,6 @@ one run of 3 seeds: 98.11 ± 1.20 % (95 % interval over seeds); with `--method
 scale-free-init` 98.29 ± 1.15 %, which is no difference.
 """
 
-from experiments.train.config import Config
+from experiments.options import Config
 
 CONFIG = Config(seeds=3)

@@ -19,7 +19,7 @@ and `test/<label>/`: `--dataset FOLDER`. To see it work without it, here in two 
 Time: not yet measured; made for a GPU or TPU. Test accuracy: not yet run.
 """
 
-from experiments.train.config import Config
+from experiments.options import Config
 
 CONFIG = Config(
     dataset="imagenet2012",

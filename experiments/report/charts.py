@@ -6,10 +6,10 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from experiments.record import Outcome
 from experiments.report import plots
 from experiments.report.reading import Run
 from experiments.report.wording import number
-from experiments.train.record import Outcome
 
 
 class Chart(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from experiments.record import Epoch, Outcome, instance_of, revived
 from experiments.run_folder import read_json
-from experiments.train.record import Epoch, Outcome, instance_of, revived
 
 Read = TypeVar("Read")
 

@@ -27,6 +27,9 @@ from experiments import command_line
 from experiments.command_line import check_least, unset
 from experiments.data.load import load
 from experiments.data.source import open_source
+from experiments.fit.feeds import Resident
+from experiments.options import CacheDir, DataDir
+from experiments.progress import tracked
 from experiments.run_folder import writing
 from experiments.study.page import write_page
 from experiments.study.plan import next_trial, strengths
@@ -34,9 +37,6 @@ from experiments.study.results import Results, Trial
 from experiments.study.settings import SETTINGS, Setting
 from experiments.study.training import Trainer
 from experiments.study.treatments import TREATMENTS
-from experiments.train.config import CacheDir, DataDir
-from experiments.train.feeds import Resident
-from experiments.train.progress import tracked
 
 COMMAND = "python -m experiments.study"
 DESCRIPTION = (

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from experiments.options import Config
 from experiments.study.treatments import TREATMENTS
-from experiments.train.config import Config
 
 EVERY = tuple(TREATMENTS)
 MAIN = (

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from experiments.models import build
+from experiments.options import Config
 from experiments.study.findings import Finding
 from experiments.study.plots import DPI, colour_of
 from experiments.study.settings import BY_WIDTH, SETTINGS
-from experiments.train.config import Config
 
 SHOWN = ("none", "shrunk", "scale-free-shrunk", "decay", "decay+scale-free-shrunk")
 CIFAR10 = (32, 32, 3), 10  # the images and the classes of all of these settings

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.fit.engine import Engine
+from experiments.fit.feeds import Resident, fitting_model
+from experiments.fit.optimizer import is_weight, learning_rates
+from experiments.fit.step import Variables
 from experiments.measurement import Layers
 from experiments.run_folder import versions
 from experiments.study.results import Epoch, Layer, Outcome, Score, Trial
 from experiments.study.settings import SEEDS_FROM, TUNED_FROM, Setting
 from experiments.study.treatments import TREATMENTS
-from experiments.train.engine import Engine
-from experiments.train.feeds import Resident, fitting_model
-from experiments.train.optimizer import is_weight, learning_rates
-from experiments.train.step import Variables
 
 MEASURED_IMAGES = 64
 

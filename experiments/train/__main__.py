@@ -24,19 +24,19 @@ from experiments.configs import configuration, given, names
 from experiments.data.load import load
 from experiments.data.selection import select
 from experiments.data.source import open_source
+from experiments.fit import devices
+from experiments.fit.engine import Engine
+from experiments.fit.feeds import Feed, Resident, Streamed, fitting_model
+from experiments.fit.optimizer import learning_rates, optimizer
 from experiments.interval import interval
 from experiments.methods import METHODS
+from experiments.options import Config
+from experiments.progress import display, tracked
+from experiments.record import Outcome
 from experiments.report import write_report
 from experiments.report.reading import read_outcome
 from experiments.report.wording import duration
 from experiments.table import aligned
-from experiments.train import devices
-from experiments.train.config import Config
-from experiments.train.engine import Engine
-from experiments.train.feeds import Feed, Resident, Streamed, fitting_model
-from experiments.train.optimizer import learning_rates, optimizer
-from experiments.train.progress import display, tracked
-from experiments.train.record import Outcome
 from experiments.train.run import Run
 
 COMMAND = "python -m experiments.train"

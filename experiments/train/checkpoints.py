@@ -17,8 +17,8 @@ import chex
 import jax
 import orbax.checkpoint as ocp
 
+from experiments.record import instance_of
 from experiments.run_folder import read_json, write_json, writing
-from experiments.train.record import instance_of
 
 KEPT = 2  # the last, and one in case it is damaged
 

@@ -10,10 +10,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.configs import configuration
+from experiments.fit.step import Variables
 from experiments.models import build
 from experiments.run_folder import read_json
 from experiments.train.checkpoints import checksums
-from experiments.train.step import Variables
 
 
 def load_run(folder: Path, seed: int = 0) -> tuple[nn.Module, Variables]:

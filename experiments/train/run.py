@@ -10,21 +10,21 @@ import jax
 import numpy as np
 
 import convsim_jax as cs
+from experiments.fit.devices import agreed
+from experiments.fit.engine import Chosen, Engine
+from experiments.fit.feeds import Feed
+from experiments.fit.optimizer import learning_rates
+from experiments.fit.step import Network, Variables
 from experiments.measurement import Layers
 from experiments.methods import METHODS, Objective
+from experiments.options import Config
+from experiments.progress import Display
+from experiments.record import Epoch, Outcome, revived
 from experiments.report.reading import read_kernels
-from experiments.report.scalars import Scalars
 from experiments.run_folder import plain, replacing, write_json, writing
 from experiments.train import interruption
 from experiments.train.checkpoints import Checkpoints
-from experiments.train.config import Config
-from experiments.train.devices import agreed
-from experiments.train.engine import Chosen, Engine
-from experiments.train.feeds import Feed
-from experiments.train.optimizer import learning_rates
-from experiments.train.progress import Display
-from experiments.train.record import Epoch, Outcome, revived
-from experiments.train.step import Network, Variables
+from experiments.train.scalars import Scalars
 
 MEASURED_IMAGES = 64
 SECONDS_A_PROGRAM = 1.0

@@ -1,0 +1,1 @@
+"""Trains networks: one loop over epochs, for one network or one a seed."""

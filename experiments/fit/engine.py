@@ -1,0 +1,349 @@
+"""Networks of all seeds at once, on all devices: the programs that a run is made of.
+
+Every function of `experiments.fit.step` is of one network. Here they are mapped over
+the seeds, compiled once, and run with the rows of each batch divided among the devices.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.data.augmentation import augmented
+from experiments.data.images import Images, normalized
+from experiments.fit.devices import by_row, everywhere
+from experiments.fit.step import (
+    Batch,
+    Network,
+    Variables,
+    count_right,
+    train_step,
+    with_averages_of,
+)
+from experiments.measurement import (
+    Kernels,
+    Layers,
+    layers_of,
+    measure_kernels,
+    measure_maps,
+    order_of_use,
+)
+from experiments.methods import Pairs
+from experiments.models.convolution import compiler_options
+
+# Pixels that a random crop may move an image: the common choice for 32x32.
+CROP = 4
+MANY_WEIGHTS = 2**20
+
+
+class Chosen(NamedTuple):
+    """The best network so far of every seed, by what it scored.
+
+    Attributes:
+        variables: as in `Network`.
+        score: the higher, the better; -inf before the first epoch.
+        epoch: counted from 1; 0 before the first.
+        diverged_at: epoch in which the loss or a weight was no longer finite; 0 while
+            all is well.
+    """
+
+    variables: Variables
+    score: jax.Array
+    epoch: jax.Array
+    diverged_at: jax.Array
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Compiles each program once, at its first call.
+
+    Attributes:
+        model: the network, with attributes `activation` and `momentum`.
+        optimizer: `optimizer(hyperparameters)`, of a number or a tree of numbers, which
+            may be traced: one program serves all of them.
+        seeds: number of networks.
+        mean: of each channel of the images.
+        deviation: likewise.
+        label_smoothing: probability that is spread over all classes.
+        augment: whether to crop and flip images that are on the device.
+        first_seed: of the networks' seeds, which follow each other.
+    """
+
+    model: nn.Module
+    optimizer: Callable[[Any], optax.GradientTransformation]
+    seeds: int
+    mean: np.ndarray
+    deviation: np.ndarray
+    label_smoothing: float = 0.0
+    augment: bool = False
+    first_seed: int = 0
+    _programs: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    _seconds: list[float] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def seconds_compiling(self) -> float:
+        """Time that compilation took so far."""
+        return sum(self._seconds)
+
+    def start(
+        self,
+        initialize: Callable[[chex.ArrayTree], chex.ArrayTree],
+        images: np.ndarray,
+    ) -> Variables:
+        """Random weights, initialised, with running averages of `images`.
+
+        Args:
+            initialize: what is done to the random parameters of one network.
+            images: of training, uint8.
+        """
+        sample = np.zeros((1, *images.shape[1:]), np.float32)
+
+        def random(seeds: jax.Array) -> Variables:
+            return jax.vmap(
+                lambda seed: dict(self.model.init(jax.random.key(seed), sample))
+            )(seeds)
+
+        variables = self._run("random weights", random, self._seeds)
+        params = self._run(initialize, jax.vmap(initialize), variables["params"])
+
+        def averages(variables: Variables, images: jax.Array) -> Variables:
+            pixels = self._normalized(images)
+            return jax.vmap(lambda one: with_averages_of(self.model, one, pixels))(
+                variables
+            )
+
+        return self._run(
+            ("averages", len(images)), averages, {**variables, "params": params}, images
+        )
+
+    def networks(
+        self, variables: Variables, hyperparameters: Any
+    ) -> tuple[Network, Chosen]:
+        """Networks about to be trained."""
+
+        def make(variables: Variables) -> tuple[Network, Chosen]:
+            state = jax.vmap(self.optimizer(hyperparameters).init)(variables["params"])
+            none = jnp.zeros(self.seeds, jnp.int32)
+            network = Network(variables, state, jnp.zeros(self.seeds), none)
+            return network, Chosen(variables, jnp.full(self.seeds, -jnp.inf), none, none)
+
+        return self._run("networks", make, variables)
+
+    def train(
+        self,
+        network: Network,
+        hyperparameters: Any,
+        epoch: int,
+        steps: range,
+        batch_size: int,
+        images: Images,
+    ) -> Network:
+        """Takes some steps of an epoch on images that are on every device.
+
+        A seed fixes the order of the images in each epoch, whatever else differs.
+
+        Args:
+            network: is used up.
+            hyperparameters: of the optimizer.
+            epoch: counted from 1.
+            steps: which ones, counted from 0.
+            batch_size: images a step.
+            images: all images of training.
+        """
+        count = len(images.labels)
+
+        def train(
+            network: Network,
+            images: Images,
+            seeds: jax.Array,
+            hyperparameters: Any,
+            epoch: jax.Array,
+            start: jax.Array,
+            stop: jax.Array,
+        ) -> Network:
+            optimizer = self.optimizer(hyperparameters)
+
+            def one(network: Network, seed: jax.Array) -> Network:
+                key = jax.random.fold_in(jax.random.key(seed), epoch)
+                order = jax.random.permutation(key, count)
+
+                def step(number: jax.Array, network: Network) -> Network:
+                    rows = jax.lax.dynamic_slice_in_dim(
+                        order, number * batch_size, batch_size
+                    )
+                    rows = jax.lax.with_sharding_constraint(rows, by_row())
+                    pixels, labels = (x[rows] for x in images)
+                    if self.augment:
+                        draw = jax.random.fold_in(key, number)
+                        pixels = augmented(draw, pixels, CROP)
+                    return self._step(optimizer, network, Images(pixels, labels))
+
+                return jax.lax.fori_loop(start, stop, step, network)
+
+            return over_seeds(one, self._weights(network.variables))(network, seeds)
+
+        return self._run(
+            "train",
+            train,
+            network,
+            images,
+            self._seeds,
+            jax.tree.map(np.float32, hyperparameters),
+            *map(np.int32, (epoch, steps.start, steps.stop)),
+            donate=0,
+        )
+
+    def train_on(self, network: Network, hyperparameters: Any, batch: Images) -> Network:
+        """Takes one step on a batch that is divided among the devices.
+
+        Args:
+            network: is used up.
+            hyperparameters: of the optimizer.
+            batch: the same for all seeds.
+        """
+
+        def train(network: Network, batch: Images, hyperparameters: Any) -> Network:
+            step = partial(self._step, self.optimizer(hyperparameters), batch=batch)
+            return over_seeds(step, self._weights(network.variables))(network)
+
+        hyperparameters = jax.tree.map(np.float32, hyperparameters)
+        return self._run("train on", train, network, batch, hyperparameters, donate=0)
+
+    def score(self, variables: Variables, batches: Iterable[Images]) -> np.ndarray:
+        """Percentage of the images that are classified correctly, `(seeds,)`.
+
+        Args:
+            variables: of all seeds.
+            batches: divided among the devices; labels of -1 do not count. NaN for none.
+        """
+
+        def count(variables: Variables, batch: Images) -> tuple[jax.Array, jax.Array]:
+            pixels = Batch(self._normalized(batch.images), batch.labels)
+            one = partial(count_right, self.model, batch=pixels)
+            right = over_seeds(one, self._weights(variables))(variables)
+            return right, (batch.labels >= 0).sum()
+
+        counts = [
+            self._run(("score", batch.images.shape), count, variables, batch)
+            for batch in batches
+        ]
+        if not counts:
+            return np.full(self.seeds, np.nan)
+        right, total = (np.sum(np.asarray(x), 0) for x in zip(*counts, strict=True))
+        return 100 * right / total
+
+    def close_epoch(
+        self, network: Network, chosen: Chosen, epoch: int, score: np.ndarray
+    ) -> tuple[Network, Chosen]:
+        """Chooses the networks whose score is the best so far, and begins a new epoch."""
+
+        def close(
+            network: Network, chosen: Chosen, epoch: jax.Array, score: jax.Array
+        ) -> tuple[Network, Chosen]:
+            finite = jnp.isfinite(network.loss) & jax.vmap(all_finite)(network.variables)
+            diverged_at = jnp.where(
+                finite | (chosen.diverged_at > 0), chosen.diverged_at, epoch
+            )
+            better = (diverged_at == 0) & (score >= chosen.score)  # of equals, the later
+
+            def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+                return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+            epochs = jnp.broadcast_to(epoch, better.shape)
+            variables, best, at = jax.tree.map(
+                choose,
+                (network.variables, score, epochs),
+                (chosen.variables, chosen.score, chosen.epoch),
+            )
+            return network._replace(
+                loss=jnp.zeros_like(network.loss), right=jnp.zeros_like(network.right)
+            ), Chosen(variables, best, at, diverged_at)
+
+        score = np.asarray(score, np.float32)
+        return self._run("close", close, network, chosen, np.int32(epoch), score)
+
+    def kernels(self, variables: Variables, pairs: Pairs) -> Kernels:
+        """Measures the conv kernels, `(seeds, layers)`."""
+        measured = self._run(
+            ("kernels", pairs),
+            jax.vmap(lambda params: measure_kernels(params, pairs)),
+            variables["params"],
+        )
+        return Kernels(*(np.asarray(x, np.float64) for x in measured))
+
+    def layers(self, variables: Variables, images: np.ndarray, pairs: Pairs) -> Layers:
+        """Measures the conv kernels, and the feature maps of some images."""
+
+        def maps(variables: Variables, images: jax.Array) -> Any:
+            pixels = self._normalized(images)
+            return jax.lax.map(
+                lambda one: measure_maps(self.model, one, pixels), variables
+            )
+
+        one = jax.tree.map(lambda leaf: leaf[0], variables)
+        sample = jax.eval_shape(self._normalized, images)
+        return layers_of(
+            order_of_use(self.model, one, sample),
+            one["params"],
+            self.kernels(variables, pairs),
+            self._run(("maps", images.shape), maps, variables, images),
+        )
+
+    @property
+    def _seeds(self) -> np.ndarray:
+        return np.arange(self.first_seed, self.first_seed + self.seeds)
+
+    def _weights(self, variables: Variables) -> int:
+        """Of one network of all seeds."""
+        leaves = jax.tree.leaves(variables["params"])
+        return sum(leaf.size for leaf in leaves) // self.seeds
+
+    def _step(
+        self, optimizer: optax.GradientTransformation, network: Network, batch: Images
+    ) -> Network:
+        pixels = Batch(self._normalized(batch.images), batch.labels)
+        return train_step(self.model, optimizer, self.label_smoothing, network, pixels)
+
+    def _normalized(self, images: jax.Array) -> jax.Array:
+        return normalized(images, jnp.asarray(self.mean), jnp.asarray(self.deviation))
+
+    def _run(
+        self,
+        name: Hashable,
+        function: Callable,
+        *arguments: Any,
+        donate: int | tuple[()] = (),
+    ) -> Any:
+        """`function(*arguments)` through the program of that name, on every device."""
+        if name not in self._programs:
+            clock = time.perf_counter()
+            program = jax.jit(function, out_shardings=everywhere(), donate_argnums=donate)
+            lowered = program.lower(*arguments)
+            self._programs[name] = lowered.compile(compiler_options())
+            self._seconds.append(time.perf_counter() - clock)
+        return self._programs[name](*arguments)
+
+
+def over_seeds(function: Callable, weights: int) -> Callable:
+    """Maps a function of one network over all seeds.
+
+    Small networks are trained at once, except on CPUs, which gain nothing by it. Those of
+    over `MANY_WEIGHTS` fill any device alone, and follow each other: their convolutions
+    would become grouped ones, which are slower.
+    """
+    if jax.default_backend() != "cpu" and weights <= MANY_WEIGHTS:
+        return jax.vmap(function)
+    return lambda *arguments: jax.lax.map(lambda each: function(*each), arguments)
+
+
+def all_finite(tree: chex.ArrayTree) -> jax.Array:
+    """Whether no number of the tree is NaN or infinite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

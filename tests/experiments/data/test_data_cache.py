@@ -1,0 +1,182 @@
+"""Decoded images on disk."""
+
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments.data import cache
+from experiments.data.load import load
+from experiments.data.source import open_source
+from tests.experiments.data.data_cases import examples, write_folder
+
+COUNT = 12
+IMAGES, LABELS = examples(COUNT)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder of images."""
+    files = {f"train/{i % 3}/{i:02d}.png": image for i, image in enumerate(IMAGES)}
+    files |= {f"test/{i}/0.png": IMAGES[i] for i in range(3)}
+    return write_folder(tmp_path / "pictures", files)
+
+
+@pytest.fixture
+def decode(root, tmp_path):
+    """Loads the images; also gives the names of what was decoded for that."""
+
+    def decode(**options):
+        tracked = []
+
+        def track(starts, what):
+            tracked.append(what.rpartition(", ")[2])
+            return starts
+
+        options = {"cache_dir": tmp_path / "cache", **options}
+        dataset = load(open_source(str(root)), track=track, **options)
+        for part in (dataset.train, dataset.test):
+            order = np.argsort(LABELS[: len(part.labels)], kind="stable")
+            np.testing.assert_array_equal(part.images, IMAGES[order])
+            np.testing.assert_array_equal(part.labels, LABELS[order])
+        return dataset, tracked
+
+    return decode
+
+
+def test_images_are_decoded_once_and_mapped_afterwards(decode, monkeypatch):
+    monkeypatch.setattr(cache, "DECODED_AT_ONCE", 5)
+    assert decode()[1] == ["train", "test"]
+    dataset, tracked = decode()
+    assert tracked == []
+    assert isinstance(dataset.train.images, np.memmap)
+    assert not dataset.train.images.flags.writeable
+
+
+def test_a_source_in_memory_is_not_kept(tmp_path):
+    load(open_source("digits"), cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("images.npy", lambda content: content[:-3]),
+        ("images.npy", lambda content: content[:200] + b"!" + content[201:]),
+        ("images.npy", lambda content: b""),
+        ("labels.npy", lambda content: content[:-1] + b"!"),
+        ("checksums.json", lambda content: content[:-4]),
+        ("checksums.json", lambda content: b"[]"),
+    ],
+)
+def test_what_is_damaged_is_decoded_again_with_one_line(
+    decode, tmp_path, caplog, file, damage
+):
+    decode()
+    (damaged,) = tmp_path.glob(f"cache/*-train-*/{file}")
+    damaged.write_bytes(damage(damaged.read_bytes()))
+    assert decode()[1] == ["train"]
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert message.startswith("warning: images are decoded again: ")
+    assert "\n" not in message
+    assert decode()[1] == []
+
+
+def test_what_is_missing_is_decoded(root, decode, tmp_path, caplog):
+    def stop(starts, what):
+        yield 0
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(open_source(str(root)), cache_dir=tmp_path / "cache", track=stop)
+    assert decode()[1] == ["train", "test"]
+    next(tmp_path.glob("cache/*-test-*/labels.npy")).unlink()
+    assert decode()[1] == ["test"]
+    assert not caplog.records
+
+
+def test_changed_images_are_decoded_anew(root, decode, tmp_path):
+    decode()
+    write_folder(root, {"train/0/00.png": 255 - IMAGES[0]})
+    with pytest.raises(AssertionError):
+        decode()
+    changed = load(open_source(str(root)), cache_dir=tmp_path / "cache")
+    np.testing.assert_array_equal(changed.train.images[0], 255 - IMAGES[0])
+
+
+def test_datasets_alike_in_name_do_not_share_a_cache(root, decode, tmp_path):
+    decode()
+    other = tmp_path / "other" / "pictures"
+    shutil.copytree(root, other)
+    write_folder(other, {"test/0/0.png": 255 - IMAGES[0]})
+    changed = load(open_source(str(other)), cache_dir=tmp_path / "cache")
+    np.testing.assert_array_equal(changed.test.images[0], 255 - IMAGES[0])
+    assert decode()[1] == []
+
+
+def test_two_processes_at_once(root, tmp_path, decode):
+    code = (
+        "import sys, time; from pathlib import Path; from experiments.data import cache\n"
+        "from experiments.data.load import load\n"
+        "from experiments.data.source import open_source\n"
+        "cache.DECODED_AT_ONCE = 1\n"
+        "def slowly(starts, what):\n"
+        "    for start in starts: time.sleep(0.05); yield start\n"
+        "source = open_source(sys.argv[1])\n"
+        "dataset = load(source, cache_dir=Path(sys.argv[2]), track=slowly)\n"
+        "print(int(dataset.train.images.sum()), int(dataset.train.labels.sum()))\n"
+    )
+    command = [sys.executable, "-c", code, str(root), str(tmp_path / "cache")]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in processes:
+        output, errors = process.communicate(timeout=100)
+        assert output.split() == [b"%d" % IMAGES.sum(), b"%d" % LABELS.sum()]
+        assert not errors
+    assert decode()[1] == []
+
+
+def test_a_folder_that_cannot_be_written(decode, tmp_path):
+    (tmp_path / "file").touch()
+    message = (
+        r"--cache-dir is .*file/cache, where decoded images cannot be kept: Not a "
+        r"directory \(another folder: --cache-dir or CONVSIM_JAX_CACHE\)"
+    )
+    with pytest.raises(OSError, match=message):
+        decode(cache_dir=tmp_path / "file" / "cache")
+
+
+def test_a_full_disk(decode, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=r"--cache-dir is .* kept: File too large"):
+            decode()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.glob("cache/*/*"))
+    assert decode()[1] == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({}, "home/.cache/convsim_jax"),
+        ({"XDG_CACHE_HOME": "xdg"}, "xdg/convsim_jax"),
+        ({"XDG_CACHE_HOME": "xdg", "CONVSIM_JAX_CACHE": "own"}, "own"),
+    ],
+)
+def test_where_the_cache_is_by_default(decode, tmp_path, monkeypatch, variables, folder):
+    for name in ("XDG_CACHE_HOME", "CONVSIM_JAX_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, place in {"HOME": "home", **variables}.items():
+        monkeypatch.setenv(name, str(tmp_path / place))
+    decode(cache_dir=None)
+    assert len(list(tmp_path.glob(f"{folder}/*/checksums.json"))) == 2
+    assert decode(cache_dir=None)[1] == []

@@ -1,0 +1,143 @@
+"""Folders of image files."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.data.load import load
+from experiments.data.source import open_source
+from tests.experiments.data.data_cases import encoded, examples, write_folder
+
+IMAGES = examples(6)[0]
+FILES = {
+    "train/b/2.png": IMAGES[0],
+    "train/b/10.PNG": IMAGES[1],
+    "train/a/x.png": IMAGES[2],
+    "train/a/notes.txt": b"no image",
+    "train/a/._x.png": b"what macOS leaves behind",
+    "train/.cache/y.png": IMAGES[2],
+    "test/b/1.png": IMAGES[3],
+    "test/c/1.png": IMAGES[4],
+}
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVSIM_JAX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_folder(tmp_path / "pictures", FILES)
+
+
+def test_labels_are_the_sorted_names_of_folders_and_images_sorted_in_them(root):
+    source = open_source(str(root))
+    assert source.name == str(root) and source.classes == 3
+    assert source.sizes == {"train": 3, "test": 2} and source.shape == (8, 9, 3)
+    dataset = load(source, train_size=3)
+    np.testing.assert_array_equal(dataset.train.images, IMAGES[[2, 1, 0]])
+    np.testing.assert_array_equal(dataset.train.labels, [0, 1, 1])
+    np.testing.assert_array_equal(dataset.test.images, IMAGES[[3, 4]])
+    np.testing.assert_array_equal(dataset.test.labels, [1, 2])
+
+
+@pytest.mark.parametrize("name", ["validation", "val"])
+def test_other_names_of_the_images_to_score(root, name):
+    (root / "test").rename(root / name)
+    assert open_source(str(root)).sizes == {"train": 3, "test": 2}
+
+
+def test_a_path_may_be_relative_or_begin_with_a_tilde(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setenv("HOME", str(root.parent))
+    for name in ("pictures", "./pictures", "~/pictures"):
+        assert open_source(name).sizes == {"train": 3, "test": 2}
+
+
+def test_every_image_is_read_as_rgb(root):
+    colour = Image.fromarray(IMAGES[5])
+    kinds = {"grey": "L", "alpha": "RGBA", "palette": "P"}
+    for name, mode in kinds.items():
+        colour.convert(mode).save(root / f"train/a/{name}.png")
+    (root / "train/a/jpeg.jpg").write_bytes(encoded(IMAGES[5], "JPEG", quality=100))
+    examples = open_source(str(root)).examples("train")
+    read = {examples.title(i).rpartition("/")[2]: examples[i][0] for i in range(7)}
+    grey = np.asarray(colour.convert("L"))
+    np.testing.assert_array_equal(read["grey.png"], np.stack([grey] * 3, axis=-1))
+    np.testing.assert_array_equal(read["alpha.png"], IMAGES[5])
+    palette = np.asarray(colour.convert("P").convert("RGB"))
+    np.testing.assert_array_equal(read["palette.png"], palette)
+    assert read["jpeg.jpg"].shape == (8, 9, 3)
+
+
+def test_images_of_several_sizes_have_no_height_and_width(root):
+    write_folder(root, {"test/c/2.png": IMAGES[0][:5]})
+    assert open_source(str(root)).shape == (None, None, 3)
+
+
+def test_a_size_that_the_sample_did_not_see_is_found_when_it_is_loaded(root, monkeypatch):
+    write_folder(root, {"train/b/1.png": IMAGES[0][:5]})
+    monkeypatch.setattr("experiments.data.image_folder.SAMPLED", 2)
+    source = open_source(str(root))
+    assert source.shape == (8, 9, 3)
+    message = r"pictures/train/b/1.png is 5x9x3; expected 8x9x3, the size of the others"
+    with pytest.raises(ValueError, match=message):
+        load(source)
+
+
+def test_examples_can_be_handed_to_another_process(root):
+    again = pickle.loads(pickle.dumps(open_source(str(root)).examples("train")))
+    np.testing.assert_array_equal(again[0][0], IMAGES[2])
+
+
+def test_the_version_changes_with_content_names_and_labels(root):
+    def version():
+        return open_source(str(root)).examples("train").version()
+
+    versions = [version()]
+    assert version() == versions[0]
+    file = root / "train/b/2.png"
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    versions.append(version())
+    file.rename(root / "train/b/3.png")
+    versions.append(version())
+    (root / "train/b/3.png").rename(root / "train/a/3.png")
+    versions.append(version())
+    write_folder(root, {"test/aa/1.png": IMAGES[0]})  # b is no longer label 1
+    versions.append(version())
+    assert len(set(versions)) == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"junk", "is no image that Pillow reads"), (None, "cannot be read: .*truncated")],
+)
+def test_a_damaged_image_is_named(root, content, message):
+    whole = encoded(IMAGES[0])
+    write_folder(root, {"train/b/5.png": content or whole[: len(whole) // 2]})
+    with pytest.raises(ValueError, match=f"pictures/train/b/5.png {message}"):
+        load(open_source(str(root)))
+
+
+def test_folders_of_another_layout(root, tmp_path):
+    with pytest.raises(ValueError, match=r"--dataset is '/no/where'; there is no such"):
+        open_source("/no/where")
+    (root / "test").rename(root / "exam")
+    message = r"pictures', with the folders exam, train; expected train, and test or val"
+    with pytest.raises(ValueError, match=message):
+        open_source(str(root))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty', with the folders \(none\); expected"):
+        open_source(str(tmp_path / "empty"))
+
+
+def test_a_split_without_images(root):
+    for file in root.glob("test/*/*"):
+        file.unlink()
+    message = r"pictures', without images in .*test; expected <label>/<image>, files"
+    with pytest.raises(ValueError, match=message):
+        open_source(str(root))

@@ -1,0 +1,260 @@
+"""TFDS datasets: a tiny one that is made here, and what is wrong with others."""
+
+import io
+import json
+import pickle
+import shutil
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from experiments.data import tfds_builder
+from experiments.data.load import load
+from experiments.data.source import open_source
+from tests.experiments.data.data_cases import (
+    as_records,
+    encoded,
+    examples,
+    features,
+    prepare,
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVSIM_JAX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Folder of a dataset of 40 training and 11 test images."""
+    folder = tmp_path_factory.mktemp("tfds")
+    splits = {
+        "train": as_records(*examples(40)),
+        "test": as_records(*examples(11, seed=1)),
+    }
+    prepare(folder, splits)
+    return folder
+
+
+@pytest.fixture
+def copy(tiny, tmp_path):
+    """A copy to damage."""
+    shutil.copytree(tiny, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_images_and_labels_are_those_that_were_prepared(tiny, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tiny))
+    source = open_source("tiny")
+    assert source.name == "tiny" and source.classes == 3 and source.shape == (8, 9, 3)
+    assert source.sizes == {"train": 40, "test": 11}
+    dataset = load(source)
+    for split, part in {"train": dataset.train, "test": dataset.test}.items():
+        images, labels = examples(source.sizes[split], seed=split == "test")
+        np.testing.assert_array_equal(part.images, images)
+        np.testing.assert_array_equal(part.labels, labels)
+        image, label = source.examples(split)[5]
+        np.testing.assert_array_equal(image, images[5])
+        assert label == labels[5]
+
+
+def test_examples_can_be_handed_to_another_process(tiny):
+    read = open_source("tiny", data_dir=tiny).examples("train")
+    again = pickle.loads(pickle.dumps(read))
+    assert len(again) == 40
+    np.testing.assert_array_equal(again[39][0], examples(40)[0][39])
+
+
+def test_grey_images_and_a_validation_split_for_want_of_a_test_split(tmp_path):
+    images, labels = examples(6, channels=1)
+    records = as_records(images, labels)
+    splits = {"train": records, "validation": as_records(images[:4], labels[:4])}
+    prepare(tmp_path, splits, features((8, 9, 1)))
+    dataset = load(open_source("tiny", data_dir=tmp_path))
+    np.testing.assert_array_equal(dataset.train.images, images)
+    np.testing.assert_array_equal(dataset.test.images, images[:4])
+
+
+def test_files_may_be_grey_where_the_dataset_is_in_colour(tmp_path):
+    records = as_records(*examples(3))
+    grey = examples(1, channels=1)[0][0]
+    records[1]["image"] = encoded(grey)
+    prepare(tmp_path, {"train": records, "test": records})
+    image, _ = open_source("tiny", data_dir=tmp_path).examples("train")[1]
+    np.testing.assert_array_equal(image, np.repeat(grey, 3, axis=-1))
+
+
+def test_images_of_any_size_have_no_height_and_width(tmp_path):
+    records = as_records(*examples(3))
+    prepare(tmp_path, {"train": records, "test": records}, features((None, None, 3)))
+    assert open_source("tiny", data_dir=tmp_path).shape == (None, None, 3)
+
+
+def test_a_test_split_without_labels_gives_way_to_validation(tmp_path):
+    hidden = [{**record, "label": -1} for record in as_records(*examples(2))]
+    splits = {"train": as_records(*examples(5)), "test": hidden}
+    prepare(tmp_path / "two", splits)
+    with pytest.raises(
+        ValueError, match=r"image 0 of test of dataset 'tiny' .* no label"
+    ):
+        open_source("tiny", data_dir=tmp_path / "two")
+    prepare(tmp_path / "three", {**splits, "validation": as_records(*examples(4))})
+    source = open_source("tiny", data_dir=tmp_path / "three")
+    assert source.sizes == {"train": 5, "test": 4}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"junk", "is no image that Pillow reads"), (None, "cannot be read: .*truncated")],
+)
+def test_a_damaged_image_is_named(tmp_path, content, message):
+    records = as_records(*examples(5))
+    whole = records[3]["image"]
+    records[3]["image"] = content or whole[: len(whole) // 2]
+    prepare(tmp_path, {"train": records, "test": as_records(*examples(2))})
+    source = open_source("tiny", data_dir=tmp_path)
+    message = rf"image 3 of train of dataset 'tiny' in .*1\.0\.0 {message}"
+    with pytest.raises(ValueError, match=message):
+        load(source)
+    with pytest.raises(ValueError, match=message):
+        source.examples("train")[3]
+
+
+@pytest.mark.parametrize(
+    ("splits", "kinds", "message"),
+    [
+        (("train", "extra"), features(), "has the splits train, extra; expected"),
+        (
+            ("train", "test"),
+            features((8, 9, 3), dtype=np.uint16),
+            r"has images of shape \(8, 9, 3\), uint16; expected",
+        ),
+        (
+            ("train", "test"),
+            tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 9, 3))}),
+            "a feature 'label' that is a tfds.features.ClassLabel; it has image",
+        ),
+    ],
+)
+def test_datasets_of_another_kind(tmp_path, splits, kinds, message):
+    records = [
+        {name: record[name] for name in kinds} for record in as_records(*examples(3))
+    ]
+    prepare(tmp_path, {splits[0]: records, splits[1]: records[:1]}, kinds)
+    with pytest.raises(ValueError, match=message):
+        open_source("tiny", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 0.999])
+def test_a_truncated_file(copy, kept):
+    (file,) = copy.glob("tiny/1.0.0/*test.array_record*")
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"'tiny' in .*tiny/1.0.0 cannot be read: "):
+        open_source("tiny", data_dir=copy)
+
+
+def test_a_missing_file(copy):
+    (file,) = copy.glob("tiny/1.0.0/*test.array_record*")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"cannot be read: .*No such file"):
+        open_source("tiny", data_dir=copy)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_damaged_description(copy, name, content):
+    (copy / "tiny/1.0.0" / name).write_text(content)
+    with pytest.raises(ValueError, match=r"dataset 'tiny' in .*copy cannot be opened: "):
+        open_source("tiny", data_dir=copy)
+
+
+def test_another_file_format(copy):
+    path = copy / "tiny/1.0.0/dataset_info.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps({**description, "fileFormat": "tfrecord"}))
+    with pytest.raises(ValueError, match="in the format tfrecord; expected array_record"):
+        open_source("tiny", data_dir=copy)
+
+
+def test_a_folder_that_is_no_prepared_dataset(tmp_path):
+    (tmp_path / "cifar10" / "3.0.2").mkdir(parents=True)
+    with pytest.raises(
+        ValueError,
+        match=r"cifar10 is not a prepared TFDS dataset: there is no .*_info.json",
+    ):
+        open_source("cifar10", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tiny:2.0.0", "tiny/big"])
+def test_a_version_or_config_that_is_not_there(tiny, name):
+    message = rf"dataset '{name}' is not prepared: .* holds tiny/1\.0\.0$"
+    with pytest.raises(ValueError, match=message):
+        open_source(name, data_dir=tiny)
+
+
+def test_a_description_without_the_features(copy):
+    (copy / "tiny/1.0.0/features.json").unlink()
+    with pytest.raises(ValueError, match=r"tiny is not a prepared .* features\.json"):
+        open_source("tiny", data_dir=copy)
+
+
+@pytest.mark.parametrize("name", ["cifar1O", "cifar-10", ""])
+def test_unknown_names_are_met_with_those_that_are_close_or_there(tmp_path, tiny, name):
+    expected = r"--dataset is '.*'; expected digits, .*\(none is\), .* such as .*cifar10"
+    with pytest.raises(ValueError, match=expected):
+        open_source(name, data_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"a dataset prepared in .* \(tiny\), or one"):
+        open_source(name, data_dir=tiny)
+
+
+def test_a_dataset_that_is_not_prepared(tmp_path, monkeypatch):
+    expected = (
+        r"'mnist' is not prepared: looked for .*mnist/<version>/dataset_info.json; .*"
+    )
+    with pytest.raises(
+        ValueError, match=expected + "TFDS_DATA_DIR.*pip install tensorflow"
+    ):
+        open_source("mnist", data_dir=tmp_path)
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=rf"{tmp_path}/tensorflow_datasets/mnist"):
+        open_source("mnist")
+
+
+def test_download_without_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_builder.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"--download: .* pip install tensorflow"):
+        open_source("mnist", data_dir=tmp_path, download=True)
+
+
+def test_download_without_a_network(tmp_path, monkeypatch):
+    def refuse(url, timeout):
+        assert timeout <= 10
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(tfds_builder.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(ValueError, match=r"cannot be downloaded, .* no route to host"):
+        open_source("mnist", data_dir=tmp_path, download=True)
+
+
+@pytest.mark.parametrize("answer", [io.BytesIO(), "an error"])
+def test_download_that_tfds_fails_at(tmp_path, monkeypatch, answer):
+    def answers(url, timeout):
+        if answer == "an error":  # which is an answer too
+            raise urllib.error.HTTPError(url, 404, "Not Found", None, None)
+        return answer
+
+    def fail(*_, **__):
+        raise RuntimeError("checksum")
+
+    monkeypatch.setattr(tfds_builder.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(urllib.request, "urlopen", answers)
+    monkeypatch.setattr(tfds, "builder", fail)
+    with pytest.raises(ValueError, match=r"failed to prepare 'mnist' in .*: checksum"):
+        open_source("mnist", data_dir=tmp_path, download=True)

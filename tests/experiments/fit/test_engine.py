@@ -1,0 +1,296 @@
+"""The engine against a plain loop: one seed, one step and one image set at a time."""
+
+from dataclasses import replace
+from functools import cache
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.data.augmentation import augmented
+from experiments.data.images import Images
+from experiments.fit.devices import replicated
+from experiments.fit.engine import CROP, Engine, over_seeds
+from experiments.fit.feeds import batches_of
+from experiments.fit.optimizer import learning_rates, optimizer
+from experiments.models import build
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+COUNT, BATCH, CLASSES = 35, 8, 3
+STEPS = COUNT // BATCH
+MEAN, DEVIATION = np.array([120], np.float32), np.array([60], np.float32)
+DECAY, MOMENTUM, SMOOTHING = 0.1, 0.9, 0.1
+
+
+def images(count=COUNT):
+    generator = np.random.default_rng(count)
+    return Images(
+        generator.integers(0, 256, (count, 8, 8, 1), np.uint8),
+        generator.integers(0, CLASSES, count, np.int32),
+    )
+
+
+@cache  # compiles its programs once for all tests
+def engine(model="cnn", dtype="float32", seeds=2):
+    rates = learning_rates("step", 0.05, (1,), 2, STEPS)
+    return Engine(
+        model=build(model, classes=CLASSES, width=0.1, dtype=jnp.dtype(dtype)),
+        optimizer=lambda strength: optimizer(
+            rates, MOMENTUM, DECAY, None, strength, "all"
+        ),
+        seeds=seeds,
+        mean=MEAN,
+        deviation=DEVIATION,
+        label_smoothing=SMOOTHING,
+    )
+
+
+def begun(engine):
+    start = engine.start(lambda params: params, images().images)
+    start = jax.tree.map(np.asarray, start)
+    return start, *engine.networks(replicated(start), 0.0)
+
+
+def trained(engine, network, epoch, sizes=(STEPS,)):
+    """After the steps of an epoch, taken in programs of those sizes."""
+    data, first = Images(*replicated(tuple(images()))), 0
+    for size in sizes:
+        steps = range(first, first + size)
+        network = engine.train(network, 0.0, epoch, steps, BATCH, data)
+        first += size
+    assert first == STEPS
+    return network
+
+
+def plain(model, variables, seed, epochs):
+    """SGD written out, with the losses and the images right of each epoch."""
+    pixels = (images().images.astype(np.float32) - MEAN) / DEVIATION
+    labels = images().labels
+
+    @jax.jit
+    def value_and_slope(params, averages, pixels, labels):
+        def loss(params):
+            logits, updated = model.apply(
+                {"params": params, **averages}, pixels, train=True, mutable=True
+            )
+            chances = SMOOTHING / CLASSES + (1 - SMOOTHING) * np.eye(
+                CLASSES, dtype=np.float32
+            )
+            mean = (
+                -(jnp.asarray(chances)[labels] * jax.nn.log_softmax(logits)).sum(1).mean()
+            )
+            return mean, (updated, logits)
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    velocity = jax.tree.map(jnp.zeros_like, variables["params"])
+    losses, right = np.zeros(epochs), np.zeros(epochs)
+    for epoch in range(1, epochs + 1):
+        key = jax.random.fold_in(jax.random.key(seed), epoch)
+        order = np.asarray(jax.random.permutation(key, COUNT))
+        rate = 0.05 if epoch == 1 else 0.005
+        for rows in order[: STEPS * BATCH].reshape(STEPS, BATCH):
+            params = variables["params"]
+            averages = {k: v for k, v in variables.items() if k != "params"}
+            (loss, (updated, logits)), slope = value_and_slope(
+                params, averages, pixels[rows], labels[rows]
+            )
+            losses[epoch - 1] += loss
+            right[epoch - 1] += (np.argmax(logits, 1) == labels[rows]).sum()
+
+            def follow(path, velocity, slope, weight):
+                decays = path[-1].key == "kernel"  # no bias, no scale
+                return MOMENTUM * velocity + slope + DECAY * decays * weight
+
+            velocity = jax.tree_util.tree_map_with_path(follow, velocity, slope, params)
+            params = jax.tree.map(lambda p, v, rate=rate: p - rate * v, params, velocity)
+            variables = {**updated, "params": params}
+    return variables, losses, right
+
+
+def assert_close(tree, other):
+    # Two orders of summation, in float32, over 8 steps.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), tree, other
+    )
+
+
+def of_seed(tree, seed):
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[seed], tree)
+
+
+def test_all_seeds_train_as_one_by_one_in_a_plain_loop(relaxed_jax):
+    together = engine()
+    start, network, chosen = begun(together)
+    sums = []
+    for epoch in (1, 2):
+        network = trained(together, network, epoch)
+        sums.append((np.asarray(network.loss), np.asarray(network.right)))
+        network, chosen = together.close_epoch(network, chosen, epoch, np.zeros(2))
+    for seed in range(2):
+        variables, losses, right = plain(together.model, of_seed(start, seed), seed, 2)
+        assert_close(of_seed(network.variables, seed), dict(variables))
+        np.testing.assert_allclose([loss[seed] for loss, _ in sums], losses, rtol=1e-4)
+        assert [count[seed] for _, count in sums] == right.tolist()
+
+
+def test_results_do_not_depend_on_how_many_steps_a_program_takes(relaxed_jax):
+    one = engine()
+    _, network, _ = begun(one)
+    _, again, _ = begun(one)
+    whole = trained(one, network, 1)
+    parts = trained(one, again, 1, (1, 2, 1))
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(CLASSES)(images.reshape(len(images), -1))
+
+
+def test_images_on_the_device_are_augmented_anew_by_each_seed(relaxed_jax):
+    one = replace(engine(), model=Linear())
+    other = replace(one, augment=True)
+    start = {"params": {"Dense_0": {"kernel": jnp.ones((64, 3)), "bias": jnp.ones(3)}}}
+    start = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
+    data = Images(*replicated(tuple(images())))
+    network, _ = other.networks(start, 0.0)
+    network = other.train(network, 0.0, 3, range(1, 2), BATCH, data)
+    for seed in range(2):
+        key = jax.random.fold_in(jax.random.key(seed), 3)
+        rows = jax.random.permutation(key, COUNT)[BATCH : 2 * BATCH]
+        draw = jax.random.fold_in(key, 1)
+        pixels = augmented(draw, data.images[rows], CROP)
+        assert (pixels != data.images[rows]).any()
+        batch = device_batch(Images(pixels, data.labels[rows]))
+        expected, _ = one.networks(start, 0.0)
+        expected = one.train_on(expected, 0.0, batch)
+        assert_close(of_seed(network.variables, seed), of_seed(expected.variables, seed))
+
+
+@pytest.mark.parametrize("count", [8, 11, 16])
+def test_every_image_is_scored_once(count, relaxed_jax):
+    one = engine("cnn-plain")
+    start, *_ = begun(one)
+    given = images(count)
+    pixels = (given.images.astype(np.float32) - MEAN) / DEVIATION
+    scores = one.score(replicated(start), map(device_batch, batches_of(given, 8)))
+    for seed in range(2):
+        guesses = np.argmax(one.model.apply(of_seed(start, seed), pixels), 1)
+        right = (guesses == given.labels).sum()
+        np.testing.assert_allclose(scores[seed], 100 * right / count)
+
+
+def device_batch(batch):
+    return Images(*replicated(tuple(batch)))
+
+
+def test_without_images_there_is_no_score():
+    assert np.isnan(engine().score({}, [])).all()
+
+
+def test_the_best_epoch_is_chosen_and_of_equals_the_later(relaxed_jax):
+    one = engine("cnn-plain")
+    _, network, chosen = begun(one)
+    seen = []
+    for epoch, score in enumerate([(50, 70), (60, 60), (60, 10)], 1):
+        network = trained(one, network, epoch)
+        seen.append(jax.tree.map(np.asarray, network.variables))
+        network, chosen = one.close_epoch(network, chosen, epoch, np.array(score))
+        assert not np.asarray(network.loss).any()
+        assert not np.asarray(network.right).any()
+    assert chosen.epoch.tolist() == [3, 1]
+    assert chosen.score.tolist() == [60, 70]
+    assert chosen.diverged_at.tolist() == [0, 0]
+    for seed, epoch in enumerate((3, 1)):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            of_seed(chosen.variables, seed),
+            of_seed(seen[epoch - 1], seed),
+        )
+
+
+def test_a_seed_that_diverges_leaves_the_others_as_they_are(relaxed_jax):
+    one = engine("cnn-plain")
+    start, network, chosen = begun(one)
+    spoilt = jax.tree.map(np.array, start)
+    spoilt["params"]["Dense_0"]["bias"][1] = np.inf
+    bad, bad_chosen = one.networks(replicated(spoilt), 0.0)
+    ends = []
+    for state, best in ((network, chosen), (bad, bad_chosen)):
+        for epoch in (1, 2):
+            state = trained(one, state, epoch)
+            state, best = one.close_epoch(state, best, epoch, np.array([epoch, epoch]))
+        ends.append((state, best))
+    (good, good_chosen), (bad, bad_chosen) = ends
+    assert good_chosen.diverged_at.tolist() == [0, 0]
+    assert bad_chosen.diverged_at.tolist() == [0, 1]
+    assert bad_chosen.epoch.tolist() == [2, 0]
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        of_seed((good.variables, good.optimizer), 0),
+        of_seed((bad.variables, bad.optimizer), 0),
+    )
+
+
+def test_bfloat16_is_computed_in_and_the_weights_stay_float32(relaxed_jax):
+    half, whole = engine(dtype="bfloat16"), engine()
+    ends = []
+    for one in (half, whole):
+        _, network, _ = begun(one)
+        ends.append(trained(one, network, 1))
+        assert {x.dtype for x in jax.tree.leaves(ends[-1].variables)} == {
+            jnp.dtype("float32")
+        }
+    losses = [np.asarray(network.loss) for network in ends]
+    assert (losses[0] != losses[1]).all()
+    # bfloat16 has 8 bits.
+    np.testing.assert_allclose(*losses, rtol=0.05)
+    state = jax.tree.leaves(ends[0].optimizer)
+    assert {x.dtype for x in state} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+
+
+@pytest.mark.parametrize(
+    ("backend", "weights", "at_once"),
+    [("cpu", 100, False), ("gpu", 100, True), ("gpu", 10**7, False)],
+)
+def test_seeds_are_mapped_over_on_every_device(backend, weights, at_once, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    tree, number = {"a": np.arange(6.0).reshape(2, 3)}, np.array([10.0, 20.0])
+    mapped = over_seeds(lambda tree, number: (tree["a"].sum() + number, tree), weights)
+    sums, same = mapped(tree, number)
+    np.testing.assert_array_equal(sums, [13, 32])
+    np.testing.assert_array_equal(same["a"], tree["a"])
+    assert at_once == ("scan" not in str(jax.make_jaxpr(mapped)(tree, number)))
+
+
+class Convolutions(nn.Module):
+    @nn.compact
+    def __call__(self, images, train=False):
+        features = nn.Conv(CLASSES, (3, 3))(images)  # the same images for all seeds
+        return nn.Conv(CLASSES, (3, 3))(features).mean((1, 2))
+
+
+@pytest.mark.parametrize(("many", "grouped"), [(1000, True), (10, False)])
+def test_convs_of_large_networks_are_not_grouped(many, grouped, monkeypatch, relaxed_jax):
+    one = replace(engine(), model=Convolutions())
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr("experiments.fit.engine.MANY_WEIGHTS", many)
+    start, network, _ = begun(one)
+    batch = device_batch(images(8))
+    one.score(replicated(start), [batch])
+    one.train_on(network, 0.0, batch)
+    for name in ("train on", ("score", batch.images.shape)):
+        program = one._programs[name].as_text()
+        assert " convolution(" in program
+        assert ("group_count=2" in program) == grouped
+
+
+def test_the_step_schedule_divides_by_ten_from_the_milestone_on():
+    rate = learning_rates("step", 1.0, (2, 3), 4, 5)
+    rates = [float(rate(step)) for step in range(20)]
+    np.testing.assert_allclose(rates, [1.0] * 10 + [0.1] * 5 + [0.01] * 5, rtol=1e-6)

@@ -1,0 +1,119 @@
+"""A made-up run folder, as `experiments.train` leaves it."""
+
+import numpy as np
+
+from experiments.measurement import Layers
+from experiments.record import Epoch, Outcome
+from experiments.run_folder import write_json
+
+OPTIONS = {
+    "dataset": "cifar10",
+    "train_size": None,
+    "validation": 0.1,
+    "augment": True,
+    "model": "resnet18",
+    "method": "scale-free-init",
+    "seeds": 3,
+    "epochs": 30,
+    "milestones": [100, 150],
+    "learning_rate": 0.05,
+}
+SHAPES = {
+    "Conv_0/kernel": (3, 3, 3, 32),
+    "Block_0/Conv_0/kernel": (3, 3, 32, 64),
+    "Block_0/Conv_1/kernel": (1, 1, 64, 128),
+}
+
+
+def history(seeds=3, epochs=30, *, validation=True, diverged_at=None):
+    """Curves that fall and rise as such curves do; with a row before training."""
+    generator = np.random.default_rng(0)
+
+    def epoch(number):
+        done = number / max(epochs, 1)
+
+        def noisy(value, spread, known=True):
+            values = value + spread * generator.normal(size=seeds)
+            gone = [number >= (diverged_at or {}).get(i, np.inf) for i in range(seeds)]
+            return np.where(gone, np.nan, values) if known else np.full(seeds, np.nan)
+
+        return Epoch(
+            epoch=number,
+            seconds=12.5 * (number > 0),
+            images_per_second=10800.0 if number else np.nan,
+            learning_rate=0.05 * float(np.cos(np.pi * done / 2)),
+            loss=noisy(0.1 + 2.2 * np.exp(-5 * done), 0.03, number > 0),
+            train_accuracy=noisy(99 - 60 * np.exp(-5 * done), 0.5, number > 0),
+            accuracy=noisy(93 - 83 * np.exp(-6 * done), 0.4, validation),
+            paper_loss=noisy(719 * np.exp(-4 * done) + 5, 2),
+            scale_free_loss=noisy(2.5 - 0.4 * done, 0.02),
+            norm=noisy(15 + 3 * done, 0.1),
+        )
+
+    return [epoch(number) for number in range(epochs + 1)]
+
+
+def layers(shapes, seeds, low):
+    generator = np.random.default_rng(1)
+    fields = (
+        low + 0.3 * generator.random((seeds, len(shapes)))
+        for _ in ("of", "each", "field")
+    )
+    scale_free, before, after = fields
+    size = np.sqrt([np.prod(shape) for shape in shapes.values()]) / 10
+    norm = np.tile(size, (seeds, 1))
+    return Layers(
+        names=list(shapes),
+        shapes=[list(shape) for shape in shapes.values()],
+        norm=norm,
+        paper_loss=norm**4 / 30,
+        scale_free_loss=scale_free,
+        before=before,
+        after=after,
+        before_centered=before / 2,
+        after_centered=after / 2,
+    )
+
+
+def outcome(seeds=3, shapes=SHAPES, diverged_at=None):
+    gone = np.array([float((diverged_at or {}).get(seed, 0)) for seed in range(seeds)])
+    return Outcome(
+        parameters=11_173_962,
+        scored="test",
+        images=10_000,
+        accuracy=93.0 + 0.5 * np.arange(seeds),
+        chosen_epoch=28.0 - np.arange(seeds) % 3,
+        diverged_at=gone,
+        seconds=4000.0,
+        start=layers(shapes, seeds, 0.5),
+        end=layers(shapes, seeds, 0.2),
+    )
+
+
+def kernels(shapes=SHAPES):
+    generator = np.random.default_rng(2)
+    return {
+        f"{when}/{name}": generator.normal(size=shape).astype(np.float32)
+        for when in ("start", "end")
+        for name, shape in shapes.items()
+    }
+
+
+def make_run(
+    folder, *, seeds=3, epochs=30, shapes=SHAPES, validation=True, diverged_at=None
+):
+    """Writes a finished run into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "options": {**OPTIONS, "seeds": seeds, "epochs": epochs},
+        "command": "python -m experiments.train --config cifar10-resnet18",
+        "device": "cpu",
+        "versions": {"python": "3.11.2", "jax": "0.10.2"},
+    }
+    write_json(folder / "config.json", config)
+    curve = history(seeds, epochs, validation=validation, diverged_at=diverged_at)
+    write_json(folder / "history.json", curve)
+    write_json(folder / "results.json", outcome(seeds, shapes, diverged_at))
+    with (folder / "kernels.npz").open("wb") as file:
+        np.savez(file, **kernels(shapes))
+    return folder

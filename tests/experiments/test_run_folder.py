@@ -1,0 +1,204 @@
+"""Run folders: new or claimed by one run, and nothing half written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jaxlib
+import numpy as np
+import pytest
+
+from experiments.run_folder import (
+    claim,
+    new_folder,
+    replacing,
+    versions,
+    write_csv,
+    write_json,
+)
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = {"seeds": 3, "learning_rate": 0.1, "methods": ["none", "control"]}
+
+
+def test_a_new_folder_is_there_when_it_is_complete(tmp_path):
+    path = tmp_path / "below" / "run"
+    with new_folder(path) as folder:
+        (folder / "file").write_text("whole")
+        assert not path.exists()
+    assert [file.name for file in path.parent.iterdir()] == ["run"]
+    assert (path / "file").read_text() == "whole"
+
+
+def test_a_run_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "run") as folder:
+        (folder / "results.json").write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_does_not_take_the_place_of_another(tmp_path):
+    (tmp_path / "results.json").write_text("theirs")
+    with (
+        pytest.raises(ValueError, match="which holds other files; expected a new folder"),
+        new_folder(tmp_path),
+    ):
+        pass
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_errors_call_the_folder_what_the_command_line_calls_it(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=f"^--results is {tmp_path}/file, which cannot be"):
+        claim(tmp_path / "file", OPTIONS, {}, "--results")
+    with pytest.raises(ValueError, match=f"^--results is {tmp_path}, which holds someth"):
+        claim(tmp_path, OPTIONS, {}, "--results")
+    claim(tmp_path / "run", OPTIONS, {}, "--results")
+    with pytest.raises(ValueError, match=r"^--results holds results of other opt"):
+        claim(tmp_path / "run", OPTIONS | {"seeds": 4}, {}, "--results")
+
+
+@pytest.mark.parametrize("below", ["", "run", "run/below"])
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, below):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / below
+    message = rf"--output is {path}, which cannot be written: .*: {tmp_path}/file"
+    with pytest.raises(OSError, match=message):
+        claim(path, OPTIONS, {})
+    with pytest.raises(OSError, match=message), new_folder(path):
+        pass
+
+
+def test_a_claim_notes_options_and_circumstances_until_there_are_results(tmp_path):
+    folder = tmp_path / "a" / "run"
+    path = folder / "config.json"
+    for device in ("cpu", "cpu"):
+        claim(folder, OPTIONS, {"device": device})
+        assert json.loads(path.read_text()) == {"options": OPTIONS, "device": device}
+    for device in ("gpu", "gpu", "cpu"):
+        claim(folder, OPTIONS, {"device": device})
+    noted = json.loads(path.read_text())
+    earlier = [{"device": "cpu"}, {"device": "gpu"}]
+    assert noted == {"options": OPTIONS, "device": "cpu", "earlier": earlier}
+    (folder / "results.json").write_text("{}")
+    claim(folder, OPTIONS, {"device": "tpu"})
+    assert json.loads(path.read_text()) == noted
+
+
+def test_versions_are_of_packages_that_are_installed():
+    found = versions("jaxlib", "no-such-package")
+    assert list(found) == ["convsim_jax", "python", "jax", "flax", "optax", "jaxlib"]
+    assert found["jaxlib"] == jaxlib.__version__
+
+
+def killed_while_writing(path):
+    """Leaves behind what a process does that is killed meanwhile."""
+    code = f"""
+import os
+from pathlib import Path
+from experiments.run_folder import replacing
+with replacing(Path({str(path)!r}), "w"):
+    os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == -9
+    assert list(path.parent.glob(f".{path.name}.*"))
+
+
+def test_what_a_kill_left_half_written_is_no_obstacle_and_is_deleted(tmp_path):
+    for name in ("config.json", "history.json"):
+        killed_while_writing(tmp_path / name)
+        claim(tmp_path, OPTIONS, {})
+        assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.2}, r"--learning-rate is 0.2, and was 0.1 in .*config.json"),
+        (
+            {"methods": ["none"]},
+            r'--methods is \["none"\], and was \["none", "cont',
+        ),
+        ({"new": 1}, r"--new is 1, and was null"),
+    ],
+)
+def test_other_options_are_refused_by_name(tmp_path, change, message):
+    claim(tmp_path / "run", OPTIONS, {})
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=message):
+        claim(tmp_path / "run", {**OPTIONS, **change}, {})
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_refused_and_kept(tmp_path):
+    names = {"thesis.tex", f".config.json.{32 * '0'}"}
+    for name in names:
+        (tmp_path / name).write_text("precious")
+    with pytest.raises(ValueError, match="holds something other than a run"):
+        claim(tmp_path, OPTIONS, {})
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"config\.json is damaged: Expecting"),
+        ("[]", r"config\.json is damaged: it names no options"),
+    ],
+)
+def test_a_damaged_claim_is_named(tmp_path, content, message):
+    claim(tmp_path / "run", OPTIONS, {})
+    (tmp_path / "run" / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        claim(tmp_path / "run", OPTIONS, {})
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path, "w") as file:
+        file.write("half of the n")
+        file.flush()
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with replacing(path, "w") as file:
+        file.write("new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
+    path, synced = tmp_path / "file", []
+    path.write_text("old")
+
+    def fsync(descriptor):
+        (temporary,) = set(tmp_path.iterdir()) - {path}
+        assert os.path.samestat(os.fstat(descriptor), temporary.stat())
+        synced.append((temporary.read_text(), path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(path, "w") as file:
+        file.write("new")
+    assert synced == [("new", "old")]
+
+
+class Point(NamedTuple):
+    x: object
+    y: object
+
+
+def test_json_and_csv_of_arrays_named_tuples_and_what_is_not_finite(tmp_path):
+    points = [Point(np.float32("nan"), np.arange(2)), Point(Path("a"), (np.inf, None))]
+    write_json(tmp_path / "points.json", points)
+    assert json.loads((tmp_path / "points.json").read_text()) == [
+        {"x": None, "y": [0, 1]},
+        {"x": "a", "y": [None, None]},
+    ]
+    write_csv(tmp_path / "points.csv", Point._fields, [[np.nan, 1], Point(None, 0.5)])
+    assert (tmp_path / "points.csv").read_text() == "x,y\n,1\n,0.5\n"

@@ -1,0 +1,113 @@
+"""What a run says of itself while it goes on."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.progress import display
+from experiments.record import Epoch
+
+
+def epoch(**values):
+    return Epoch(**dict.fromkeys(Epoch._fields, np.array([np.nan, np.nan])) | values)
+
+
+def said(tell, epochs=2, **options):
+    """By a display of epochs of 10 steps, when it is gone."""
+    file = io.StringIO()
+    console = Console(file=file, **{"width": 200, "force_terminal": True} | options)
+    with display(console, epochs, 10) as shown:
+        tell(shown)
+    text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", file.getvalue())
+    return [line.split("\r")[-1].rstrip() for line in text.strip().split("\n")]
+
+
+def parts(line):
+    """A line's figures; of the time left, one step tells nothing."""
+    return line.replace(" -:--:-- ", "  ").split("  ")
+
+
+def in_programs_of_40_seconds(**options):
+    """What is said in the third of 5 programs that take half an epoch each."""
+    now = [0.0]
+
+    def tell(shown):
+        shown.close(epoch(epoch=0))
+        for number in range(1, 4):
+            now[0] += 40
+            shown.reach(150 + number // 3, 10 if number == 2 else 5, 1.2345, 12345.6)
+            if number == 2:
+                shown.close(done)
+
+    done = epoch(
+        epoch=150,
+        loss=np.array([1, 3]),
+        accuracy=np.array([93.25, 93.15]),
+        scale_free_loss=np.array([0.123]),
+        images_per_second=2345.6,
+    )
+    return said(tell, 152, get_time=lambda: now[0], **options)
+
+
+def test_epoch_loss_and_images_a_second():
+    (line,) = said(lambda shown: shown.reach(1, 5, 0.1234, 12345.6))
+    assert line.startswith("epoch 1/2 ")
+    assert parts(line)[-2:] == ["loss 0.123", "12,346 img/s"]
+
+
+def test_of_the_last_epoch_accuracy_and_similarity_of_the_seeds_that_go_on():
+    row = epoch(accuracy=np.array([50, np.nan]), scale_free_loss=np.array([1.5, np.nan]))
+
+    def tell(shown):
+        shown.close(row)
+        shown.reach(2, 1, 0.5, 10.0)
+
+    (line,) = said(tell)
+    assert line.startswith("epoch 2/2 ")
+    assert parts(line)[-4:] == [
+        "loss 0.500",
+        "accuracy 50.0 %",
+        "similarity 1.500",
+        "10 img/s",
+    ]
+
+
+def test_without_images_to_validate_no_accuracy():
+    row = epoch(scale_free_loss=np.array([1.0, 2.0]))
+
+    def tell(shown):
+        shown.close(row)
+        shown.reach(2, 1, 0.5, 10.0)
+
+    (line,) = said(tell)
+    assert parts(line)[-3:] == ["loss 0.500", "similarity 1.500", "10 img/s"]
+
+
+def test_warnings_stand_above_what_goes_on():
+    def tell(shown):
+        shown.say("measuring")
+        shown.warn("a checkpoint is damaged")
+
+    warning, line = said(tell)
+    assert warning == "warning: a checkpoint is damaged"
+    assert line.startswith("measuring")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_time_left_comes_with_the_second_program_and_is_never_squeezed(width):
+    (line,) = in_programs_of_40_seconds(width=width)
+    bar = r" \S{8}" if width == 200 else ""
+    assert re.match(rf"epoch 151/152{bar} 0:02:00 loss 1\.234  accura", line)
+    assert len(line) <= width
+    assert ("accuracy 93.2 %  similarity 0.123  12,346" in line) == (width >= 80)
+
+
+def test_without_a_terminal_it_is_a_line_an_epoch_however_long():
+    lines = in_programs_of_40_seconds(force_terminal=False, width=60)
+    assert lines == [
+        "epoch 150/152  loss 2.000  accuracy 93.2 %  similarity 0.123  2,346 img/s  "
+        "0:02:40 left"
+    ]

@@ -1,0 +1,182 @@
+"""Models in evaluation mode, the report of their maps, and models that do not fit."""
+
+import importlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from convsim_jax.flax import capture_feature_maps, feature_map_report
+from tests.library import oracle
+from tests.library.flax_networks import (
+    LinenNet,
+    X,
+    close,
+    expected_maps,
+    linen_variables,
+    nnx_net,
+)
+
+# Flax normalizes with mixed dtypes and ranks.
+pytestmark = pytest.mark.usefixtures("relaxed_jax")
+
+
+# Evaluation mode.
+
+MODES = {
+    "train": False,
+    "training": False,
+    "is_training": False,
+    "deterministic": True,
+    "use_running_average": True,
+}
+
+
+def model_with(mode):
+    """Linen and NNX models that scale their conv's output by what `mode` is."""
+    namespace = {"nn": nn, "nnx": nnx}
+    exec(
+        f"def linen(self, x, *, {mode}): return nn.Conv(2, (1, 1))(x * (1 + {mode}))\n"
+        f"def nnx_(self, x, {mode}=None): return self.conv(x * (1 + {mode}))\n"
+        "def init(self): self.conv = nnx.Conv(3, 2, (1, 1), rngs=nnx.Rngs(0))\n",
+        namespace,
+    )
+    linen = type("Linen", (nn.Module,), {"__call__": nn.compact(namespace["linen"])})
+    nnx_type = type(
+        "NNX",
+        (nnx.Module,),
+        {"__init__": namespace["init"], "__call__": namespace["nnx_"]},
+    )
+    return linen(), nnx_type()
+
+
+@pytest.mark.parametrize(("mode", "evaluation"), MODES.items())
+def test_mode_is_passed_where_the_model_takes_it(mode, evaluation):
+    linen, nnx_model = model_with(mode)
+    variables = linen.init(jax.random.key(0), X, **{mode: evaluation})
+    for given in ({}, {mode: not evaluation}):
+        value = given.get(mode, evaluation)
+        maps = capture_feature_maps(linen, X, variables=variables, **given)
+        close(maps["Conv_0"].before, linen.apply(variables, X, **{mode: value}))
+        maps = capture_feature_maps(nnx_model, X, **given)
+        close(maps["conv"].before, nnx_model(X, value))
+
+
+def test_training_mode_is_an_error():
+    model = LinenNet()
+    with pytest.raises(
+        ValueError, match=r"LinenNet runs in training mode: pass.*such as train=False"
+    ):
+        capture_feature_maps(model, X, variables=linen_variables(model), train=True)
+
+
+def test_dropout_that_is_not_deterministic_is_an_error():
+    model = nn.Sequential([nn.Conv(4, (3, 3)), nn.Dropout(0.5, deterministic=False)])
+    variables = model.init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match="Sequential runs in training mode"):
+        capture_feature_maps(model, X, variables=variables)
+
+
+# The report.
+
+
+def test_report_is_the_similarity_of_the_captured_maps():
+    variables = linen_variables(LinenNet())
+    report = feature_map_report(LinenNet(), X, variables=variables)
+    expected = expected_maps(variables)
+    assert [layer.path for layer in report.layers] == list(expected)
+    for layer, maps in zip(report.layers, expected.values(), strict=True):
+        assert layer.shape == maps.before.shape
+        for value, side, center in [
+            (layer.before, maps.before, False),
+            (layer.after, maps.after, False),
+            (layer.before_centered, maps.before, True),
+            (layer.after_centered, maps.after, True),
+        ]:
+            similarity = oracle.feature_map_similarity(side, center=center)
+            assert value == pytest.approx(similarity, rel=1e-4)
+
+
+def test_report_takes_the_activation_and_the_models_arguments():
+    linen, _ = model_with("train")
+    variables = linen.init(jax.random.key(0), X, train=False)
+    report = feature_map_report(
+        linen, X, variables=variables, activation=jnp.zeros_like, train=True
+    )
+    assert report.layers[0].after == 0
+
+
+def test_report_is_an_aligned_table():
+    lines = str(feature_map_report(nnx_net(), X)).splitlines()
+    assert lines[0].split() == (
+        ["layer", "shape", "before", "after", "before,", "centered", "after,", "centered"]
+    )
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["stem", "2x3x3x4"],
+        ["block/conv", "2x3x3x4"],
+    ]
+    assert len({len(line) for line in lines}) == 1
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize("function", [capture_feature_maps, feature_map_report])
+def test_wrong_model(function):
+    with pytest.raises(
+        ValueError,
+        match=r"model is of type dict; expected a flax\.linen\.Module or flax\.nnx\.Mod",
+    ):
+        function({"params": {}}, X)
+
+
+def test_linen_without_variables():
+    with pytest.raises(
+        ValueError, match="variables is missing: LinenNet is a Linen module"
+    ):
+        capture_feature_maps(LinenNet(), X)
+
+
+def test_nnx_with_variables():
+    with pytest.raises(
+        ValueError, match="variables is given, but NNXNet is an NNX module"
+    ):
+        capture_feature_maps(nnx_net(), X, variables={"params": {}})
+
+
+def test_linen_without_conv_layers():
+    model = nn.Sequential([nn.Dense(2), nn.LayerNorm()])
+    variables = model.init(jax.random.key(0), X)
+    with pytest.raises(
+        ValueError,
+        match=r"no conv layer is applied by Sequential: looked for Conv, ConvLocal and "
+        r"ConvTranspose among layers_0 \(Dense\), layers_1 \(LayerNorm\)",
+    ):
+        capture_feature_maps(model, X, variables=variables)
+
+
+def test_nnx_without_conv_layers():
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(nnx.Linear(3, 2, rngs=rngs), nnx.LayerNorm(2, rngs=rngs))
+    with pytest.raises(
+        ValueError,
+        match=r"no conv layer is applied by Sequential: looked for Conv, ConvLocal and "
+        r"ConvTranspose among .*layers/0 \(Linear\), layers/1 \(LayerNorm\)",
+    ):
+        capture_feature_maps(model, X)
+
+
+def test_import_without_flax(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flax", None)
+    monkeypatch.delitem(sys.modules, "convsim_jax.flax")
+    with pytest.raises(ImportError, match="needs Flax: pip install flax"):
+        importlib.import_module("convsim_jax.flax")
+
+
+def test_the_core_does_not_import_flax():
+    program = "import sys, convsim_jax; sys.exit('flax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

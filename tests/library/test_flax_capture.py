@@ -1,0 +1,272 @@
+"""Capture of feature maps: which arrays of which layers, inside transformations too."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from convsim_jax.flax import capture_feature_maps
+from tests.library.flax_networks import (
+    LinenBlock,
+    LinenNet,
+    X,
+    close,
+    expected_maps,
+    images,
+    linen_variables,
+    nnx_net,
+)
+
+# Flax normalizes with mixed dtypes and ranks.
+pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
+
+NORMS = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
+
+
+def check_maps(result, expected):
+    assert list(result) == list(expected)
+    jax.tree.map(close, result, expected)
+
+
+def test_linen():
+    variables = linen_variables(LinenNet())
+    result = capture_feature_maps(LinenNet(), X, variables=variables)
+    check_maps(result, expected_maps(variables))
+
+
+def test_nnx():
+    result = capture_feature_maps(nnx_net(), X)
+    check_maps(result, expected_maps(linen_variables(LinenNet())))
+
+
+def test_activation():
+    variables = linen_variables(LinenNet())
+    result = capture_feature_maps(LinenNet(), X, variables=variables, activation=jnp.tanh)
+    check_maps(result, expected_maps(variables, jnp.tanh))
+    result = capture_feature_maps(nnx_net(), X, activation=jnp.tanh)
+    check_maps(result, expected_maps(variables, jnp.tanh))
+
+
+def test_nnx_model_is_left_as_it_was():
+    model = nnx_net()
+    graph, state = nnx.split(model)
+    state = nnx.to_pure_dict(state)
+    capture_feature_maps(model, X)
+    graph_after, state_after = nnx.split(model)
+    assert graph_after == graph
+    same = jax.tree.map(lambda a, b: (a == b).all(), nnx.to_pure_dict(state_after), state)
+    assert jax.tree.all(same)
+    assert not model.norm.use_running_average
+    assert not model.dropout.deterministic
+    assert type(model.stem) is nnx.Conv
+
+
+# Inside transformations, and around them.
+
+
+def test_linen_capture_is_traceable_over_seeds():
+    model = LinenNet()
+    variables = [linen_variables(model, seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
+    capture = jax.jit(
+        jax.vmap(lambda v: capture_feature_maps(model, X, variables=v)), inline=True
+    )
+    result = capture(stacked)
+    for seed, one in enumerate(variables):
+        maps = jax.tree.map(lambda leaf, seed=seed: leaf[seed], result)
+        jax.tree.map(close, maps, expected_maps(one))
+
+
+def test_nnx_capture_is_traceable():
+    result = nnx.jit(capture_feature_maps)(nnx_net(), X)
+    jax.tree.map(close, result, expected_maps(linen_variables(LinenNet())))
+
+
+@pytest.mark.parametrize("transform", [nn.remat, nn.jit])
+def test_linen_layers_inside_transformations(transform):
+    model = LinenNet(block=transform(LinenBlock))
+    variables = linen_variables(model)
+    for _ in range(2):  # the second time from the transformation's cache
+        result = capture_feature_maps(model, X, variables=variables)
+        check_maps(result, expected_maps(variables))
+
+
+@pytest.mark.parametrize("transform", [nnx.remat, nnx.jit])
+def test_nnx_layers_inside_transformations(transform):
+    model = nnx_net(transform)
+    for _ in range(2):
+        result = capture_feature_maps(model, X)
+        check_maps(result, expected_maps(linen_variables(LinenNet())))
+
+
+class LinenScanned(nn.Module):
+    collections: Any  # those that are stacked; others do not leave the scan
+
+    @nn.compact
+    def __call__(self, x):
+        layers = nn.scan(
+            LinenLayer,
+            variable_axes={self.collections: 0},
+            split_rngs={"params": True},
+            length=2,
+        )
+        return layers(name="layers")(x, None)
+
+
+class LinenLayer(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Conv(3, (3, 3), name="conv")(x), None
+
+
+class NNXScanned(nnx.Module):
+    def __init__(self, rngs):
+        make = nnx.vmap(lambda rngs: nnx.Conv(3, 3, (3, 3), rngs=rngs))
+        self.layers = nnx.split_rngs(splits=2)(make)(rngs)
+
+    def __call__(self, x):
+        return nnx.scan(
+            lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry
+        )(x, self.layers)
+
+
+@pytest.mark.parametrize("collections", ["params", True])
+def test_scanned_linen_layers_are_refused(collections):
+    model = LinenScanned(collections)
+    variables = model.init(jax.random.key(0), X)
+    with pytest.raises(
+        ValueError, match="layers/conv of LinenScanned runs inside scan or vmap"
+    ):
+        capture_feature_maps(model, X, variables=variables)
+
+
+def test_scanned_nnx_layers_are_refused():
+    with pytest.raises(ValueError, match="layers of NNXScanned runs inside scan or vmap"):
+        capture_feature_maps(NNXScanned(nnx.Rngs(0)), X)
+
+
+# Which layers, which arrays.
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("by_keyword", [False, True])
+def test_linen_normalization_of_the_conv_output_comes_before(norm, by_keyword):
+    options = {"use_running_average": True} if norm == "BatchNorm" else {}
+    options |= {"num_groups": 2} if norm == "GroupNorm" else {}
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(4, (3, 3))(x)
+            layer = getattr(nn, norm)(**options)
+            return layer(x=x) if by_keyword else layer(x)
+
+    variables = Model().init(jax.random.key(0), X)
+    maps = capture_feature_maps(Model(), X, variables=variables)
+    close(maps["Conv_0"].before, Model().apply(variables, X))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_nnx_normalization_of_the_conv_output_comes_before(norm):
+    options = {"num_groups": 2} if norm == "GroupNorm" else {}
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(
+        nnx.Conv(3, 4, (3, 3), rngs=rngs), getattr(nnx, norm)(4, rngs=rngs, **options)
+    )
+    model.eval()
+    maps = capture_feature_maps(model, X)
+    close(maps["layers/0"].before, model(X))
+
+
+class Inception(nn.Module):
+    """Two convs, then their norms; a norm after ReLU, which is not one of a conv."""
+
+    @nn.compact
+    def __call__(self, x):
+        a, b = nn.Conv(2, (3, 3), name="a")(x), nn.Conv(4, (1, 1), name="b")(x)
+        a, b = nn.LayerNorm(name="norm_a")(a), nn.LayerNorm(name="norm_b")(b)
+        c = nn.Conv(3, (3, 3), name="c")(nn.relu(jnp.concatenate([a, b], -1)))
+        return a, b, c, nn.LayerNorm(name="norm_c")(nn.relu(c))
+
+
+def test_each_norm_finds_its_conv():
+    variables = Inception().init(jax.random.key(0), X)
+    expected = Inception().apply(variables, X)
+    maps = capture_feature_maps(Inception(), X, variables=variables)
+    assert list(maps) == ["a", "b", "c"]
+    for layer, output in zip(maps.values(), expected, strict=False):
+        close(layer.before, output)
+
+
+class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        conv, norm = nn.Conv(3, (3, 3), name="conv"), nn.LayerNorm(name="norm")
+        y = conv(x)
+        z = conv(y)
+        return norm(y), z
+
+
+def test_a_layer_applied_twice_has_two_entries():
+    variables = Twice().init(jax.random.key(0), X)
+    first, second = Twice().apply(variables, X)
+    maps = capture_feature_maps(Twice(), X, variables=variables)
+    assert list(maps) == ["conv", "conv#2"]
+    close(maps["conv"].before, first)
+    close(maps["conv#2"].before, second)
+
+
+class NNXTwice(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(3, 3, (3, 3), rngs=rngs)
+        self.again = self.conv
+
+    def __call__(self, x):
+        return self.again(self.conv(x))
+
+
+def test_an_nnx_layer_applied_twice_has_two_entries():
+    model = NNXTwice(nnx.Rngs(0))
+    maps = capture_feature_maps(model, X)
+    first, second = sorted(maps, key=len)
+    assert second == first + "#2"
+    close(maps[first].before, model.conv(X))
+    close(maps[second].before, model(X))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv(4, 3),
+        nn.ConvLocal(4, (3, 3)),
+        nn.ConvTranspose(4, (3, 3), strides=(2, 2)),
+        nnx.Conv(3, 4, 3, rngs=nnx.Rngs(0)),
+        nnx.ConvTranspose(3, 4, (3, 3), strides=2, rngs=nnx.Rngs(0)),
+        type("OwnConv", (nnx.Conv,), {})(3, 4, (3, 3), rngs=nnx.Rngs(0)),
+    ],
+    ids=lambda layer: f"{type(layer).__module__}.{type(layer).__name__}",
+)
+def test_layers_of_every_kind_also_as_the_whole_model(layer):
+    x = images(2, 6, 3) if np.size(layer.kernel_size) == 1 else X
+    if isinstance(layer, nn.Module):
+        variables = layer.init(jax.random.key(0), x)
+        maps = capture_feature_maps(layer, x, variables=variables)
+        expected = layer.apply(variables, x)
+    else:
+        maps = capture_feature_maps(layer, x)
+        expected = layer(x)
+    assert list(maps) == [type(layer).__name__]
+    close(maps[type(layer).__name__].before, expected)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+@pytest.mark.parametrize("layer_type", [nn.Conv, nn.remat(nn.Conv)])
+def test_any_number_of_batch_axes_becomes_one(batch, layer_type):
+    layer, x = layer_type(4, (3, 3)), images(*batch, 6, 5, 3)
+    variables = layer.init(jax.random.key(0), x)
+    (maps,) = capture_feature_maps(layer, x, variables=variables).values()
+    close(maps.before, layer.apply(variables, x).reshape(-1, 6, 5, 4))

@@ -1,0 +1,374 @@
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import convsim_jax as cs
+from tests.library import oracle
+
+# Adam and the schedules of optax raise a Python float to an int32 power.
+promoting_optax = pytest.mark.usefixtures("relaxed_jax")
+
+LEARNING_RATE = 0.02
+SGD = optax.sgd(LEARNING_RATE)
+SHAPE = (2, 2, 1, 3)
+
+
+def normal(seed, shape, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def tree(seed=0, dtype=jnp.float32):
+    """Two conv layers, and leaves that no step may touch."""
+    return {
+        "a": {"kernel": normal(seed, SHAPE, dtype), "bias": jnp.ones(3)},
+        "b": {"kernel": normal(seed + 1, (1, 2, 2, 2), dtype)},
+        "dense": {"kernel": normal(seed + 2, (3, 2))},
+        "step": jnp.array(5),
+        "nothing": None,
+    }
+
+
+PATHS = {"a/kernel": "a", "b/kernel": "b"}
+
+
+def channel_norms(kernel):
+    return np.sqrt(np.sum(oracle.float64(kernel) ** 2, axis=(0, 1, 2)))
+
+
+def descend(kernel, steps, *, preserve_norm=False, **options):
+    """Every kernel on the way of `steps` steps of plain SGD, by hand in float64."""
+    kernels = [oracle.float64(kernel)]
+    initial = channel_norms(kernel)
+    for _ in range(steps):
+        slope = oracle.gradient(
+            lambda k: oracle.convolutional_similarity(k, **options), kernels[-1]
+        )
+        moved = kernels[-1] - LEARNING_RATE * slope
+        if preserve_norm:
+            moved = moved * initial / channel_norms(moved)
+        kernels.append(moved)
+    return kernels
+
+
+OPTIONS = pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"pairs": "adjacent", "channels": "cross"},
+        {"channels": "cross", "normalize": True},
+    ],
+    ids=str,
+)
+
+
+@OPTIONS
+@pytest.mark.parametrize("preserve_norm", [False, True])
+def test_steps_and_history_by_hand(options, preserve_norm):
+    params, steps = tree(), 4
+    result, history = cs.minimize_similarity(
+        params, steps, optimizer=SGD, preserve_norm=preserve_norm, **options
+    )
+    paths = {
+        name: descend(
+            params[name]["kernel"], steps, preserve_norm=preserve_norm, **options
+        )
+        for name in PATHS.values()
+    }
+    for name, kernels in paths.items():
+        np.testing.assert_allclose(
+            result[name]["kernel"], kernels[-1], rtol=1e-4, atol=1e-5
+        )
+
+    def total(t, **changed):
+        kernels = [kernels[t] for kernels in paths.values()]
+        return oracle.total_similarity(kernels, **(options | changed))
+
+    entries = range(steps + 1)
+    np.testing.assert_allclose(history.loss, [total(t) for t in entries], rtol=1e-4)
+    np.testing.assert_allclose(
+        history.scale_free_loss, [total(t, normalize=True) for t in entries], rtol=1e-4
+    )
+    assert history.norms.keys() == PATHS.keys()
+    for path, name in PATHS.items():
+        expected = [np.linalg.norm(kernel) for kernel in paths[name]]
+        np.testing.assert_allclose(history.norms[path], expected, rtol=1e-4)
+
+
+@promoting_optax
+def test_each_entry_of_the_history_is_a_shorter_run():
+    params = tree()
+    options = {"channels": "cross", "preserve_norm": True}
+    _, history = cs.minimize_similarity(params, 3, **options)
+    for t in range(4):
+        shorter, _ = cs.minimize_similarity(params, t, **options)
+        kernels = [shorter[name]["kernel"] for name in PATHS.values()]
+        expected = oracle.total_similarity(kernels, channels="cross")
+        np.testing.assert_allclose(history.loss[t], expected, rtol=1e-5)
+        expected = oracle.total_similarity(kernels, channels="cross", normalize=True)
+        np.testing.assert_allclose(history.scale_free_loss[t], expected, rtol=1e-5)
+        for (path, name), kernel in zip(PATHS.items(), kernels, strict=True):
+            np.testing.assert_allclose(
+                history.norms[path][t], np.linalg.norm(kernel), rtol=1e-5
+            )
+            # A projection at every step, not a patch at the end.
+            np.testing.assert_allclose(
+                channel_norms(kernel), channel_norms(params[name]["kernel"]), rtol=1e-5
+            )
+
+
+@promoting_optax
+def test_default_is_adam_on_the_papers_loss():
+    kernel = oracle.float64(normal(3, SHAPE))
+    result, _ = cs.minimize_similarity({"kernel": normal(3, SHAPE)}, 3)
+    first, second = np.zeros_like(kernel), np.zeros_like(kernel)
+    for t in range(1, 4):
+        slope = oracle.gradient(oracle.convolutional_similarity, kernel)
+        first = 0.9 * first + 0.1 * slope
+        second = 0.999 * second + 0.001 * slope**2
+        unbiased = first / (1 - 0.9**t), second / (1 - 0.999**t)
+        kernel = kernel - 2e-3 * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+    np.testing.assert_allclose(result["kernel"], kernel, rtol=1e-5, atol=1e-6)
+
+
+@promoting_optax
+@pytest.mark.parametrize("preserve_norm", [False, True])
+def test_loss_falls(preserve_norm):
+    params = {"kernel": normal(4, (2, 2, 1, 6))}
+    _, history = cs.minimize_similarity(
+        params, 200, channels="cross", normalize=True, preserve_norm=preserve_norm
+    )
+    assert history.loss[-1] < 0.9 * history.loss[0]
+    np.testing.assert_array_equal(history.loss, history.scale_free_loss)
+
+
+@promoting_optax
+def test_raw_loss_falls_by_shrinking_and_the_history_shows_it():
+    params = {"kernel": normal(5, (2, 2, 1, 6))}
+    _, history = cs.minimize_similarity(params, 200)
+    assert history.loss[-1] < 0.5 * history.loss[0]
+    assert history.norms["kernel"][-1] < 0.9 * history.norms["kernel"][0]
+
+
+@promoting_optax
+def test_other_leaves_are_untouched():
+    params = tree()
+    result, _ = cs.minimize_similarity(params, 2)
+    assert jax.tree.structure(result) == jax.tree.structure(params)
+    for path in [("a", "bias"), ("dense", "kernel")]:
+        before, after = (t[path[0]][path[1]] for t in (params, result))
+        np.testing.assert_array_equal(before, after)
+    assert result["step"] == 5
+    assert result["step"].dtype == params["step"].dtype
+    assert result["nothing"] is None
+    for name in PATHS.values():
+        assert np.all(result[name]["kernel"] != params[name]["kernel"])
+
+
+def test_no_steps():
+    params = tree()
+    result, history = cs.minimize_similarity(params, 0, optimizer=SGD, preserve_norm=True)
+    for name in PATHS.values():
+        np.testing.assert_array_equal(result[name]["kernel"], params[name]["kernel"])
+    assert history.loss.shape == history.scale_free_loss.shape == (1,)
+    kernels = [params[name]["kernel"] for name in PATHS.values()]
+    np.testing.assert_allclose(
+        history.loss[0], oracle.total_similarity(kernels), rtol=1e-5
+    )
+
+
+def test_mask_groups_and_layout():
+    kernel = normal(6, (2, 1, 2, 4))
+    params = {"weight": jnp.transpose(kernel, (3, 2, 0, 1)), "other": jnp.ones((3, 2, 2))}
+    result, history = cs.minimize_similarity(
+        params,
+        3,
+        optimizer=SGD,
+        mask={"weight": True, "other": False},
+        layout="OIHW",
+        feature_group_count={"weight": 2},
+    )
+    kernels = descend(kernel, 3, feature_group_count=2)
+    np.testing.assert_allclose(
+        result["weight"], np.transpose(kernels[-1], (3, 2, 0, 1)), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_array_equal(result["other"], 1)
+    expected = [
+        oracle.convolutional_similarity(k, feature_group_count=2) for k in kernels
+    ]
+    np.testing.assert_allclose(history.loss, expected, rtol=1e-4)
+
+
+def test_one_compiled_scan():
+    """The optimizer is traced once, however many steps there are."""
+    calls = []
+
+    def update(updates, state, params=None):
+        calls.append(params)
+        return SGD.update(updates, state, params)
+
+    optimizer = optax.GradientTransformation(SGD.init, update)
+    _, history = cs.minimize_similarity(tree(), 50, optimizer=optimizer)
+    assert len(calls) == 1
+    assert history.loss.shape == (51,)
+    # Optimizers with weight decay and the like need the parameters.
+    assert calls[0] is not None
+
+
+@promoting_optax
+def test_optimizer_with_parameters_and_schedule():
+    """Decay by hand: the raw gradient of a lone channel is zero."""
+    schedule = optax.piecewise_constant_schedule(0.5, {1: 0.5})
+    optimizer = optax.chain(
+        optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(schedule)
+    )
+    params = {"kernel": jnp.ones((2, 2, 1, 1))}
+    result, _ = cs.minimize_similarity(params, 2, optimizer=optimizer)
+    np.testing.assert_allclose(result["kernel"], 0.95 * 0.975, rtol=1e-6)
+
+
+# Under transformations.
+
+
+def test_under_jit():
+    params = tree()
+    run = partial(cs.minimize_similarity, steps=3, optimizer=SGD, normalize=True)
+    for result, expected in zip(
+        jax.tree.leaves(jax.jit(run)(params)), jax.tree.leaves(run(params)), strict=True
+    ):
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("preserve_norm", [False, True])
+def test_vmap_over_seeds(preserve_norm):
+    run = partial(
+        cs.minimize_similarity, steps=3, optimizer=SGD, preserve_norm=preserve_norm
+    )
+    trees = [{"kernel": normal(seed, SHAPE)} for seed in (7, 8)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    params, history = jax.jit(jax.vmap(run))(stacked)
+    assert history.loss.shape == history.norms["kernel"].shape == (2, 4)
+    for i, own in enumerate(trees):
+        expected, expected_history = run(own)
+        np.testing.assert_allclose(
+            params["kernel"][i], expected["kernel"], rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(history.loss[i], expected_history.loss, rtol=1e-5)
+
+
+# Trees of other libraries.
+
+
+def test_nnx_state_goes_back_into_its_model():
+    model = nnx.Conv(1, 3, (2, 2), rngs=nnx.Rngs(0))
+    before = oracle.float64(model.kernel[...])
+    params, history = cs.minimize_similarity(
+        nnx.state(model, nnx.Param), 2, optimizer=SGD
+    )
+    nnx.update(model, params)
+    expected = descend(before, 2)[-1]
+    np.testing.assert_allclose(model.kernel[...], expected, rtol=1e-4, atol=1e-6)
+    assert history.norms.keys() == {"kernel"}
+
+
+def test_equinox_module():
+    model = eqx.nn.Conv2d(1, 3, (2, 3), key=jax.random.key(0))
+    result, _ = cs.minimize_similarity(model, 2, optimizer=SGD, layout="OIHW")
+    kernel = jnp.transpose(model.weight, (2, 3, 1, 0))
+    expected = np.transpose(descend(kernel, 2)[-1], (3, 2, 0, 1))
+    np.testing.assert_allclose(result.weight, expected, rtol=1e-4, atol=1e-6)
+    assert result.stride == model.stride
+    np.testing.assert_array_equal(result.bias, model.bias)
+
+
+# Numbers.
+
+
+@promoting_optax
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_dtypes_are_kept(dtype):
+    params = tree(0, dtype)
+    result, _ = cs.minimize_similarity(params, 2, preserve_norm=True)
+    for before, after in zip(
+        jax.tree.leaves(params), jax.tree.leaves(result), strict=True
+    ):
+        assert before.dtype == after.dtype
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_sums_small_steps(dtype):
+    """Each step is a twentieth of the least difference from 1 in the dtype."""
+    step = float(jnp.finfo(dtype).eps) / 20
+    params = {"kernel": jnp.ones((1, 1, 1, 2), dtype)}  # L = a^2 b^2, slope 2
+    result, _ = cs.minimize_similarity(params, 100, optimizer=optax.sgd(step / 2))
+    kernel = oracle.float64(result["kernel"])
+    np.testing.assert_allclose(kernel, 1 - 100 * step, atol=20 * step)
+
+
+@pytest.mark.usefixtures("x64")
+def test_double_precision():
+    params = {"kernel": normal(9, SHAPE, jnp.float64)}
+    result, history = cs.minimize_similarity(params, 3, optimizer=SGD)
+    assert result["kernel"].dtype == history.loss.dtype == jnp.float64
+    expected = descend(params["kernel"], 3)[-1]
+    np.testing.assert_allclose(result["kernel"], expected, rtol=1e-10)
+
+
+@promoting_optax
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("preserve_norm", [False, True])
+@pytest.mark.parametrize("channels", [[1], [0, 1, 2]])
+def test_zero_kernels_stay_zero(normalize, preserve_norm, channels):
+    kernel = normal(10, SHAPE).at[..., np.array(channels)].set(0)
+    result, history = cs.minimize_similarity(
+        {"kernel": kernel}, 3, normalize=normalize, preserve_norm=preserve_norm
+    )
+    np.testing.assert_array_equal(result["kernel"][..., np.array(channels)], 0)
+    for leaf in jax.tree.leaves((result, history)):
+        assert np.all(np.isfinite(leaf))
+
+
+@promoting_optax
+def test_preserved_norms_do_not_drift_over_many_steps():
+    kernel = normal(11, SHAPE) * jnp.array([1e-3, 1.0, 50.0]).reshape(1, 1, 1, 3)
+    result, history = cs.minimize_similarity({"kernel": kernel}, 300, preserve_norm=True)
+    np.testing.assert_allclose(
+        channel_norms(result["kernel"]), channel_norms(kernel), rtol=1e-5
+    )
+    np.testing.assert_allclose(history.norms["kernel"], np.linalg.norm(kernel), rtol=1e-5)
+
+
+# Errors.
+
+
+@pytest.mark.parametrize("steps", [-1, np.int32(-3)])
+def test_steps_are_not_negative(steps):
+    with pytest.raises(ValueError, match=rf"steps is .*{steps}.*expected an int, 0 or"):
+        cs.minimize_similarity(tree(), steps)
+
+
+@pytest.mark.parametrize("steps", [1.5, "10", None, True])
+def test_steps_are_an_int(steps):
+    with pytest.raises(ValueError, match=rf"steps is {steps!r}.*expected an int, 0 or"):
+        cs.minimize_similarity(tree(), steps)
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "message"),
+    [
+        ({"kernel": jnp.ones((2, 2))}, {}, r"params has no conv kernel"),
+        (tree(), {"mask": {"a": True}}, r"mask has no leaf for 'b/kernel'"),
+        (tree(), {"pairs": "some"}, r"pairs is 'some'.*'all' or 'adjacent'"),
+        (tree(), {"channels": "mixed"}, r"channels is 'mixed'.*'matched' or 'cross'"),
+        (tree(), {"feature_group_count": 2}, r"feature_group_count is 2.*3 output"),
+        (tree(), {"layout": "OHWI"}, r"layout is 'OHWI'"),
+    ],
+)
+def test_rejects(params, options, message):
+    with pytest.raises(ValueError, match=message):
+        cs.minimize_similarity(params, 1, **options)

@@ -1,0 +1,209 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+import convsim_jax as cs
+from tests.library import oracle
+
+
+def normal(seed, shape, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def layers(dtype=jnp.float32):
+    """Two layers of one shape, between them another, and what is no conv."""
+    return {
+        "a": {"kernel": normal(0, (2, 2, 2, 4), dtype), "bias": jnp.ones(4, dtype)},
+        "b": {"kernel": normal(1, (1, 2, 1, 6), dtype)},
+        "c": {"kernel": normal(2, (2, 2, 2, 4), dtype)},
+        "dense": {"kernel": normal(3, (4, 2), dtype)},
+        "step": jnp.array(7),
+    }
+
+
+def kernels(params):
+    return [params[name]["kernel"] for name in "abc"]
+
+
+OPTIONS = [
+    {},
+    {"pairs": "adjacent"},
+    {"channels": "cross"},
+    {"channels": "cross", "normalize": True},
+    {"pairs": "adjacent", "normalize": True, "feature_group_count": 2},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_is_the_sum_over_layers(options):
+    params = layers()
+    result = cs.total_similarity(params, **options)
+    expected = sum(
+        oracle.convolutional_similarity(kernel, **options) for kernel in kernels(params)
+    )
+    assert result.shape == ()
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_gradient_of_each_layer_is_its_own():
+    params = layers()
+    trained = {name: params[name]["kernel"] for name in "abc"}
+
+    def total(trained):
+        tree = {name: {"kernel": kernel} for name, kernel in trained.items()}
+        return cs.total_similarity(tree, normalize=True)
+
+    result = jax.jit(jax.grad(total))(trained)
+    for name, kernel in trained.items():
+        expected = oracle.gradient(
+            lambda k: oracle.convolutional_similarity(k, normalize=True), kernel
+        )
+        assert oracle.relative_error(result[name], expected) < 1e-5
+
+
+def test_groups_of_each_layer_by_path():
+    params = layers()
+    result = cs.total_similarity(params, feature_group_count={"b/kernel": 3})
+    a, b, c = kernels(params)
+    expected = (
+        oracle.convolutional_similarity(a)
+        + oracle.convolutional_similarity(b, feature_group_count=3)
+        + oracle.convolutional_similarity(c)
+    )
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_layers_of_one_shape_may_differ_in_groups():
+    params = layers()
+    result = cs.total_similarity(params, feature_group_count={"c/kernel": 2})
+    a, b, c = kernels(params)
+    expected = oracle.total_similarity([a, b]) + oracle.convolutional_similarity(
+        c, feature_group_count=2
+    )
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_mask_chooses_layers():
+    params = layers()
+    mask = {"a": False, "b": False, "c": {"kernel": True}, "dense": False, "step": False}
+    expected = oracle.convolutional_similarity(params["c"]["kernel"])
+    np.testing.assert_allclose(
+        cs.total_similarity(params, mask=mask), expected, rtol=1e-5
+    )
+
+
+def test_layout_with_output_channels_first():
+    """Unequal axes throughout: an exchange of any two would show."""
+    kernel = normal(4, (2, 3, 2, 4))
+    params = {"weight": jnp.transpose(kernel, (3, 2, 0, 1))}
+    np.testing.assert_allclose(
+        cs.total_similarity(params, layout="OIHW"),
+        oracle.convolutional_similarity(kernel),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_rounds_the_sum_once(dtype):
+    params = layers(dtype)
+    result = cs.total_similarity(params)
+    assert result.dtype == dtype
+    expected = oracle.total_similarity(kernels(params))
+    assert oracle.relative_error(result, expected) <= jnp.finfo(dtype).eps
+
+
+@pytest.mark.usefixtures("x64")
+def test_double_precision():
+    params = layers(jnp.float64)
+    result = cs.total_similarity(params)
+    assert result.dtype == jnp.float64
+    expected = oracle.total_similarity(kernels(params))
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "widest"),
+    [
+        (jnp.bfloat16, jnp.float32, jnp.float32),
+        (jnp.float16, jnp.bfloat16, None),
+        (jnp.float16, jnp.float32, jnp.float32),
+    ],
+)
+def test_layers_of_different_dtypes(first, second, widest):
+    params = {"a": {"kernel": normal(5, (1, 2, 1, 3), first)}}
+    params["b"] = {"kernel": normal(6, (1, 2, 1, 3), second)}
+    result = cs.total_similarity(params)
+    if widest is not None:
+        assert result.dtype == widest
+    expected = oracle.total_similarity(p["kernel"] for p in params.values())
+    assert oracle.relative_error(result, expected) <= jnp.finfo(result.dtype).eps * 10
+
+
+def test_under_jit_and_vmap():
+    params = [{"a": {"kernel": normal(i, (1, 2, 1, 3))}} for i in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+    result = jax.jit(jax.vmap(cs.total_similarity))(stacked)
+    expected = [oracle.convolutional_similarity(p["a"]["kernel"]) for p in params]
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def arithmetic(jaxpr):
+    """How many multiplications and matrix products a program holds, at any depth."""
+    count = 0
+    for equation in jaxpr.eqns:
+        count += equation.primitive.name in ("mul", "dot_general")
+        count += sum(map(arithmetic, jaxprs_in_params(equation.params)))
+    return count
+
+
+def test_layers_of_one_shape_share_one_program():
+    def program(depth):
+        params = {f"{i}": {"kernel": normal(i, (2, 2, 1, 3))} for i in range(depth)}
+        return arithmetic(jax.make_jaxpr(cs.total_similarity)(params).jaxpr)
+
+    assert program(2) == program(7) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pairs": "some"}, r"pairs is 'some'.*'all' or 'adjacent'"),
+        ({"channels": "mixed"}, r"channels is 'mixed'.*'matched' or 'cross'"),
+        ({"normalize": 1}, r"normalize is 1.*True or False"),
+        ({"layout": "OHWI"}, r"layout is 'OHWI'.*'HWIO' or 'OIHW'"),
+        (
+            {"feature_group_count": 4},
+            r"feature_group_count is 4.*6 output channels of b/kernel",
+        ),
+        (
+            {"feature_group_count": {"a/kernel": 3}},
+            r"feature_group_count is 3.*4 output channels of a/kernel",
+        ),
+        (
+            {"feature_group_count": {"z/kernel": 2}},
+            r"feature_group_count names 'z/kernel'.*a/kernel.*b/kernel.*c/kernel",
+        ),
+        ({"mask": {"a": True}}, r"mask has no leaf for"),
+    ],
+)
+def test_rejects(options, message):
+    with pytest.raises(ValueError, match=message):
+        cs.total_similarity(layers(), **options)
+
+
+def test_rejects_params_without_kernels():
+    with pytest.raises(ValueError, match=r"params has no conv kernel"):
+        cs.total_similarity({"dense": {"kernel": jnp.ones((2, 2))}})
+
+
+@pytest.mark.parametrize("most", [0, 40, 10**6])
+def test_kernels_are_summed_whether_stacked_or_alone(most, monkeypatch):
+    monkeypatch.setattr("convsim_jax._total.MAX_STACKED_SIZE", most)
+    shapes = [(3, 3, 1, 4), (3, 3, 1, 4), (3, 3, 2, 4), (3, 3, 2, 4), (1, 1, 4, 2)]
+    random = np.random.default_rng(0)
+    kernels = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+    params = {str(i): {"kernel": kernel} for i, kernel in enumerate(kernels)}
+    exact = sum(oracle.convolutional_similarity(kernel) for kernel in kernels)
+    np.testing.assert_allclose(cs.total_similarity(params), exact, rtol=1e-5)

@@ -1,0 +1,231 @@
+"""Where the transformation stands: beside an optimizer, inside wrappers of optax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import convsim_jax as cs
+from tests.library import oracle
+from tests.library.transform_case import (
+    LEARNING_RATE,
+    PARAMS,
+    STRENGTH,
+    UPDATES,
+    added,
+    assert_added,
+    one_update,
+    similarity_gradient,
+    tree,
+)
+
+MOMENTUM = 0.9
+
+
+# Coupled and decoupled, against momentum by hand.
+
+
+def run(optimizer, steps, jitted=True):
+    update = jax.jit(optimizer.update) if jitted else optimizer.update
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for t in range(steps):
+        updates, state = update(tree(100 + t), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def momentum_by_hand(steps, *, coupled, strength=lambda t: STRENGTH, every=1):
+    """SGD with momentum of one kernel; `every` gradients are averaged for a step."""
+    kernel = oracle.float64(PARAMS["conv"]["kernel"])
+    velocity = np.zeros_like(kernel)
+    for t in range(steps):
+        batches = [tree(100 + every * t + i) for i in range(every)]
+        gradient = np.mean(
+            [oracle.float64(batch["conv"]["kernel"]) for batch in batches], axis=0
+        )
+        similarity = strength(t) * similarity_gradient(kernel)
+        velocity = MOMENTUM * velocity + gradient + (similarity if coupled else 0)
+        step = velocity + (0 if coupled else similarity)
+        kernel = kernel - LEARNING_RATE * step
+    return kernel
+
+
+def coupled(strength=STRENGTH):
+    return optax.chain(
+        cs.add_convolutional_similarity(strength),
+        optax.sgd(LEARNING_RATE, momentum=MOMENTUM),
+    )
+
+
+def decoupled(strength=STRENGTH):
+    return optax.chain(
+        optax.trace(MOMENTUM),
+        cs.add_convolutional_similarity(strength),
+        optax.scale_by_learning_rate(LEARNING_RATE),
+    )
+
+
+PLACEMENTS = pytest.mark.parametrize("placement", [coupled, decoupled])
+
+
+@PLACEMENTS
+def test_placement_against_momentum_by_hand(placement):
+    params = run(placement(), steps=4)
+    expected = momentum_by_hand(4, coupled=placement is coupled)
+    other = momentum_by_hand(4, coupled=placement is not coupled)
+    result = params["conv"]["kernel"]
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+    assert oracle.relative_error(result, other) > 0.01  # the two can be told apart
+    # Nothing else knows of the similarity.
+    plain = run(optax.sgd(LEARNING_RATE, momentum=MOMENTUM), steps=4)
+    for layer, leaf in [("conv", "bias"), ("dense", "kernel")]:
+        np.testing.assert_allclose(params[layer][leaf], plain[layer][leaf], rtol=1e-6)
+
+
+@PLACEMENTS
+def test_schedule_is_read_at_the_number_of_updates_before(placement):
+    values = [0.5, 0.0, 2.0, 0.25]
+
+    def schedule(count):
+        return jnp.array(values)[count]
+
+    result = run(placement(schedule), steps=4)["conv"]["kernel"]
+    expected = momentum_by_hand(
+        4, coupled=placement is coupled, strength=values.__getitem__
+    )
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_schedules_of_optax():
+    schedule = optax.linear_schedule(1.0, 0.0, transition_steps=4)
+    transformation = cs.add_convolutional_similarity(schedule)
+    state = transformation.init(PARAMS)
+    assert state.count.dtype == jnp.int32
+    for t in range(6):
+        assert state.count == t
+        updates, state = transformation.update(UPDATES, state, PARAMS)
+        assert_added(updates, added(strength=max(0.0, 1 - t / 4)))
+
+
+@PLACEMENTS
+def test_without_params_it_says_so(placement):
+    optimizer = placement()
+    state = optimizer.init(PARAMS)
+    with pytest.raises(ValueError, match=r"params is None.*update\(updates, state, pa"):
+        optimizer.update(UPDATES, state)
+
+
+# Inside the wrappers of optax.
+
+
+@pytest.mark.usefixtures("relaxed_jax")
+@PLACEMENTS
+def test_multi_steps_counts_updates_not_batches(placement):
+    values = [0.5, 2.0]
+    optimizer = placement(lambda count: jnp.array(values)[count])
+    result = run(optax.MultiSteps(optimizer, every_k_schedule=3), steps=6)
+    expected = momentum_by_hand(
+        2, coupled=placement is coupled, strength=values.__getitem__, every=3
+    )
+    np.testing.assert_allclose(result["conv"]["kernel"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"conv": True, "dense": False},
+        {"conv": {"kernel": True, "bias": False}, "dense": True},
+        lambda params: jax.tree.map(lambda x: x.ndim == 4, params),
+    ],
+)
+def test_masked(mask):
+    transformation = optax.masked(cs.add_convolutional_similarity(STRENGTH), mask)
+    assert_added(one_update(transformation), added())
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        {"conv": {"kernel": True, "bias": True}, "dense": {"kernel": False}},
+        {"conv": True, "dense": False},
+    ],
+    ids=["leaf by leaf", "prefix"],
+)
+def test_mask_of_all_params_inside_one_of_optax(outer):
+    """The inner mask has leaves that the outer one hides."""
+    inner = {"conv": {"kernel": True, "bias": False}, "dense": {"kernel": False}}
+    transformation = optax.masked(
+        cs.add_convolutional_similarity(STRENGTH, mask=inner), outer
+    )
+    assert_added(one_update(transformation), added())
+
+
+def test_multi_transform():
+    labels = {"conv": {"kernel": "conv", "bias": "rest"}, "dense": "rest"}
+    transformation = optax.multi_transform(
+        {
+            "conv": cs.add_convolutional_similarity(STRENGTH),
+            "rest": optax.scale(-2.0),
+        },
+        labels,
+    )
+    result = one_update(transformation)
+    np.testing.assert_allclose(result["conv"]["kernel"], added(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result["conv"]["bias"], -2 * UPDATES["conv"]["bias"])
+
+
+def test_inject_hyperparams():
+    transformation = optax.inject_hyperparams(cs.add_convolutional_similarity)(
+        strength=STRENGTH
+    )
+    state = transformation.init(PARAMS)
+    update = jax.jit(transformation.update)
+    result, state = update(UPDATES, state, PARAMS)
+    assert_added(result, added())
+    state.hyperparams["strength"] = jnp.float32(0.125)
+    result, state = update(UPDATES, state, PARAMS)
+    assert_added(result, added(strength=0.125))
+
+
+def test_inject_hyperparams_with_a_schedule_and_options():
+    transformation = optax.inject_hyperparams(
+        cs.add_convolutional_similarity, static_args=("mask", "feature_group_count")
+    )(
+        strength=lambda count: jnp.array([0.5, 2.0])[count],
+        mask=lambda params: jax.tree.map(lambda x: x.ndim == 4, params),
+        channels="cross",
+        normalize=True,
+        feature_group_count=1,
+    )
+    state = transformation.init(PARAMS)
+    for strength in (0.5, 2.0):
+        result, state = jax.jit(transformation.update)(UPDATES, state, PARAMS)
+        expected = added(strength=strength, channels="cross", normalize=True)
+        assert_added(result, expected)
+
+
+@pytest.mark.usefixtures("relaxed_jax")
+def test_extra_arguments_of_a_chain_pass_by():
+    optimizer = optax.chain(
+        cs.add_convolutional_similarity(STRENGTH), optax.contrib.reduce_on_plateau()
+    )
+    updates, _ = optimizer.update(
+        UPDATES, optimizer.init(PARAMS), PARAMS, value=jnp.float32(1.0)
+    )
+    assert_added(updates, added())
+
+
+def test_vmap_over_seeds():
+    transformation = cs.add_convolutional_similarity(STRENGTH)
+    params = [tree(seed) for seed in (40, 50)]
+    updates = [tree(seed) for seed in (60, 70)]
+    stacked_params, stacked_updates = (
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+        for trees in (params, updates)
+    )
+    state = jax.vmap(transformation.init)(stacked_params)
+    result, _ = jax.vmap(transformation.update)(stacked_updates, state, stacked_params)
+    for i in range(2):
+        own = jax.tree.map(lambda x, i=i: x[i], result)
+        assert_added(own, added(updates[i], params[i]), updates[i])
