@@ -1,16 +1,18 @@
 # make demo: the main job on data that ships with a dependency.
-# make test: lint, types, doctests and tests, as CI runs them.
+# make test: lint, types, documentation, doctests and tests, as CI runs them.
+# make test-library: the tests of convsim_jax that are quick, for while you work.
+# make docs: the documentation site, in docs/_build/html.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types pytest format clean
+.PHONY: demo test test-library lint types docs pytest format clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m experiments.classify
 
-test: lint types pytest
+test: lint types docs pytest
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -19,8 +21,15 @@ lint: $(VENV)/test.stamp
 types: $(VENV)/test.stamp
 	$(BIN)/mypy
 
+docs: $(VENV)/test.stamp
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning docs docs/_build/html
+	@echo documentation: docs/_build/html/index.html
+
 pytest: $(VENV)/test.stamp
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-library: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m 'not slow' tests/library convsim_jax
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
@@ -39,4 +48,4 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@ $(VENV)/demo.stamp
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis docs/_build
