@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 import pytest
 
-from experiments import command_line
+from experiments import command_line, theory
 from experiments.classify import __main__ as classify
-from experiments.theory import __main__ as theory
 
 
 @dataclass(frozen=True)
