@@ -5,11 +5,20 @@ __version__ = "0.1.0"
 from convsim_jax import orthogonality
 from convsim_jax._autocorrelation import autocorrelation
 from convsim_jax._correlation import cross_correlate
-from convsim_jax._feature_maps import feature_map_similarity
+from convsim_jax._feature_maps import (
+    decorrelation,
+    effective_maps,
+    feature_map_similarity,
+)
 from convsim_jax._initialization import SimilarityHistory, minimize_similarity
 from convsim_jax._kernels import conv_kernels
 from convsim_jax._matrices import kernel_cosine_similarity, similarity_matrix
 from convsim_jax._objective import convolutional_similarity
+from convsim_jax._redundancy import (
+    LayerRedundancy,
+    RedundancyReport,
+    redundancy_report,
+)
 from convsim_jax._report import LayerSimilarity, SimilarityReport, similarity_report
 from convsim_jax._total import total_similarity
 from convsim_jax._transform import (
@@ -28,6 +37,11 @@ __all__ = [
     "orthogonality",
     # Feature maps.
     "feature_map_similarity",
+    "decorrelation",
+    "effective_maps",
+    "redundancy_report",
+    "RedundancyReport",
+    "LayerRedundancy",
     # A network.
     "conv_kernels",
     "total_similarity",

@@ -1,13 +1,18 @@
-"""Similarity of feature maps: what the loss on kernels is there to lower."""
+"""Feature maps: how alike they are, how many there are in effect, and a loss on that."""
 
+from collections.abc import Hashable
 from functools import partial
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from convsim_jax._correlation import accumulation_dtype
 from convsim_jax._norms import inverse_sqrt
+from convsim_jax._objective import check_groups
+from convsim_jax._sharding import in_auto_axes, replicated
 
 
 def feature_map_similarity(
@@ -39,16 +44,101 @@ def feature_map_similarity(
 
     Source: Belmekki et al., arXiv 2411.03226, section 4.
     """
-    maps = jnp.asarray(feature_maps)
-    if maps.ndim < 3:
+    maps = check_maps(feature_maps, "feature_maps")
+    return _mean_absolute_cosine(maps, center).astype(maps.dtype)
+
+
+def decorrelation(
+    maps: chex.Array, *, feature_group_count: int = 1, axis_name: Hashable | None = None
+) -> jax.Array:
+    r"""Mean squared correlation of two channels: the loss that sees a layer's input.
+
+    .. math:: \frac{1}{M(M-1)} \sum_{i \ne j} r_{ij}^2, \qquad
+              r_{ij} = \frac{\mathrm{cov}(F_i, F_j)}
+                            {\sqrt{\mathrm{var}(F_i)\,\mathrm{var}(F_j)}}
+
+    Mean, variance and covariance are over images and positions together. The value does
+    not depend on the scale or the mean of a map, so neither smaller weights nor biases
+    lower it. Its gradient is exact and costs one product of the size of the maps' `M x M`
+    covariance, as the value does.
+
+    A part of the images or positions estimates it: slice the maps, `maps[::4]` for a
+    quarter of the images or `maps[:, ::2, ::2]` for a quarter of the positions, which
+    leaves a sharded batch where it is. Maps that are independent have `1 / (n - 1)` on
+    average over `n` samples, so take several times as many as there are channels.
+
+    Args:
+      maps: Array of shape `(batch, *spatial, M)`, with any number of spatial axes.
+      feature_group_count: Number of groups of channels; pairs count inside a group only.
+      axis_name: Inside `shard_map`, `pmap` or `vmap`, the axis or axes over which the
+        batch is spread: the moments are summed over them, and the value is that of the
+        whole batch. Under `jit` a sharded batch needs nothing.
+
+    Returns:
+      Scalar in [0, 1] and the maps' dtype; 0 where a group has one channel. A pair with a
+      constant map counts as 0, and the gradient with respect to that map is 0.
+
+    Raises:
+      ValueError: The rank is less than 3, the dtype is not floating, or
+        `feature_group_count` does not divide M.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> maps = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 2.0]])
+      >>> print(f"{decorrelation(maps[None]):.3f}")
+      0.091
+
+    Source: DeCov, Cogswell et al., arXiv 1511.06068, which has covariances of dense
+    layers; here free of scale, and of conv maps.
+    """
+    maps = check_maps(maps, "maps")
+    groups = check_groups(maps, feature_group_count, "maps")
+    return _decorrelation(maps, groups, axis_name).astype(maps.dtype)
+
+
+def effective_maps(maps: chex.Array, *, axis_name: Hashable | None = None) -> jax.Array:
+    r"""How many uncorrelated maps are as varied as these: their participation ratio.
+
+    .. math:: \frac{(\sum_k e_k)^2}{\sum_k e_k^2} = \frac{M^2}{\sum_{i,j} r_{ij}^2}
+              = \frac{M}{1 + (M - 1)\, d}
+
+    with `e` the eigenvalues of the channels' correlation matrix `r` over images and
+    positions, and `d` the maps' `decorrelation`. M uncorrelated maps count as M, copies
+    of one map as 1. Constant maps carry nothing and are left out.
+
+    Args:
+      maps: Array of shape `(batch, *spatial, M)`. Of `n` images and positions no more
+        than `n - 1` maps are seen.
+      axis_name: As in `decorrelation`.
+
+    Returns:
+      Scalar from 1 to M, in the maps' dtype; 0 where all maps are constant.
+
+    Raises:
+      ValueError: The rank is less than 3, or the dtype is not floating.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> a, b = jnp.array([1.0, -1, 1, -1]), jnp.array([1.0, 1, -1, -1])
+      >>> print(f"{effective_maps(jnp.stack([a, b, -3 * b], -1)[None]):.2f}")
+      1.80
+    """
+    maps = check_maps(maps, "maps")
+    return _effective_maps(maps, axis_name).astype(maps.dtype)
+
+
+def check_maps(maps: Any, name: str) -> jax.Array:
+    """Returns `maps` as a JAX array, or says why they are no feature maps."""
+    maps = jnp.asarray(maps)
+    if maps.ndim < 3 or 0 in maps.shape:
         raise ValueError(
-            f"feature_maps has shape {maps.shape}; expected (batch, *spatial, M)"
+            f"{name} has shape {maps.shape}; expected (batch, *spatial, M), none of it 0"
         )
     if not jnp.issubdtype(maps.dtype, jnp.floating):
         raise ValueError(
-            f"feature_maps has dtype {maps.dtype}; expected a floating-point dtype"
+            f"{name} has dtype {maps.dtype}; expected a floating-point dtype"
         )
-    return _mean_absolute_cosine(maps, center).astype(maps.dtype)
+    return maps
 
 
 @partial(jax.jit, static_argnames="center")
@@ -65,8 +155,94 @@ def _mean_absolute_cosine(maps: jax.Array, center: bool) -> jax.Array:
         energy = jnp.sum(pixels * pixels, 1, keepdims=True)
         energy = jnp.where(energy > rounding, energy, 0.0)  # of a constant map
     pixels = pixels * inverse_sqrt(energy)
-    cosines = jnp.einsum(
-        "bpi,bpj->bij", pixels, pixels, precision=jax.lax.Precision.HIGHEST
-    )
+    cosines = jnp.einsum("bpi,bpj->bij", pixels, pixels, precision=lax.Precision.HIGHEST)
     of_pairs = jnp.abs(cosines) * (1.0 - jnp.eye(M, dtype=pixels.dtype))[None]
     return of_pairs.sum() / (batch * M * (M - 1))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _decorrelation(maps: jax.Array, groups: int, axis_name: Hashable | None) -> jax.Array:
+    size = maps.shape[-1] // groups
+    square = jnp.square(correlations(maps, groups, axis_name))
+    of_pairs = square * (1.0 - jnp.eye(size, dtype=square.dtype))[None]
+    return of_pairs.sum() / (groups * max(size * (size - 1), 1))
+
+
+@partial(jax.jit, static_argnums=1)
+def _effective_maps(maps: jax.Array, axis_name: Hashable | None) -> jax.Array:
+    (correlation,) = correlations(maps, 1, axis_name)
+    square = jnp.sum(jnp.square(correlation))
+    return jnp.square(jnp.trace(correlation)) / jnp.where(square > 0, square, 1.0)
+
+
+def correlations(
+    maps: jax.Array, groups: int = 1, axis_name: Hashable | None = None
+) -> jax.Array:
+    """Correlation of the channels of each group, `(groups, M / groups, M / groups)`."""
+
+    def of(maps: jax.Array) -> jax.Array:
+        pixels = maps.astype(accumulation_dtype(maps.dtype))
+        return _correlations(
+            pixels.reshape(-1, groups, maps.shape[-1] // groups), axis_name
+        )
+
+    return in_auto_axes(of, maps, replicated)
+
+
+def _moments(
+    pixels: jax.Array, axis_name: Hashable | None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Second moments of pixels `(n, groups, m)`, sound whatever their mean and scale are.
+
+    Returns:
+      The correlations `(groups, m, m)`; the centered pixels, scaled to a range of 1; by
+      how much they are scaled, and what scales them further to unit norm, `(groups, m)`.
+      All of it is 0 for a constant map, and for one that is so but for rounding.
+    """
+    still = lax.stop_gradient(pixels)  # correlations do not depend on shift and scale
+    high, low, count = still.max(0), still.min(0), len(pixels)
+    if axis_name is not None:
+        high, low = lax.pmax(high, axis_name), lax.pmin(low, axis_name)
+        count = count * lax.axis_size(axis_name)
+    rounding = 8 * jnp.finfo(pixels.dtype).eps * jnp.maximum(jnp.abs(high), jnp.abs(low))
+    constant = high - low <= rounding
+    scale = jnp.where(constant, 0.0, 1.0 / jnp.where(constant, 1.0, high - low))
+    scaled = (pixels - high[None]) * scale[None]
+    centered = scaled - _sum(scaled.sum(0), axis_name)[None] / count
+    covariance = _sum(_products(centered, centered), axis_name)
+    norm = inverse_sqrt(_diagonal(covariance))
+    return covariance * norm[:, :, None] * norm[:, None], centered, scale, norm
+
+
+def _sum(x: jax.Array, axis_name: Hashable | None) -> jax.Array:
+    return x if axis_name is None else lax.psum(x, axis_name)
+
+
+def _products(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum("ngi,ngj->gij", a, b)
+
+
+def _diagonal(matrices: jax.Array) -> jax.Array:
+    return jnp.einsum("gii->gi", matrices)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _correlations(pixels: jax.Array, axis_name: Hashable | None) -> jax.Array:
+    return _moments(pixels, axis_name)[0]
+
+
+@_correlations.defjvp
+def _derivative(
+    axis_name: Hashable | None, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """With one product of the pixels' size, where that of a product has two.
+
+    Of `r_ij = <z_i, z_j>`, `z = x / |x|` and `x` the centered pixels, it is
+    `d_ij + d_ji - r_ij (d_ii + d_jj)`, where `d_ij = <z_i, dx_j> / |x_j|`.
+    """
+    correlation, centered, scale, norm = _moments(*primals, axis_name)
+    change = _sum(_products(centered, tangents[0]), axis_name)
+    change = change * norm[:, :, None] * (norm * scale)[:, None]
+    change = change + change.swapaxes(1, 2)
+    own = _diagonal(change) / 2
+    return correlation, change - correlation * (own[:, :, None] + own[:, None])
