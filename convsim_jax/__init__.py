@@ -12,6 +12,7 @@ from convsim_jax._feature_maps import (
 )
 from convsim_jax._initialization import SimilarityHistory, minimize_similarity
 from convsim_jax._kernels import conv_kernels
+from convsim_jax._layers import ConvLayer, ConvLayers, conv_layers
 from convsim_jax._matrices import kernel_cosine_similarity, similarity_matrix
 from convsim_jax._objective import convolutional_similarity
 from convsim_jax._redundancy import (
@@ -43,6 +44,9 @@ __all__ = [
     "RedundancyReport",
     "LayerRedundancy",
     # A network.
+    "conv_layers",
+    "ConvLayers",
+    "ConvLayer",
     "conv_kernels",
     "total_similarity",
     "similarity_report",

@@ -14,11 +14,11 @@ from convsim_jax._kernels import (
     Layout,
     Mask,
     conv_kernels,
-    map_leaves,
     to_layout,
 )
 from convsim_jax._norms import channel_norms, with_channel_norms
 from convsim_jax._objective import Channels, Objective, Pairs
+from convsim_jax._paths import map_leaves
 from convsim_jax._total import GroupCounts, group_counts, sum_over_layers
 
 DEFAULT_OPTIMIZER = optax.adam(2e-3)

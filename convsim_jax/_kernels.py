@@ -1,9 +1,4 @@
-"""Which leaves of a parameter tree are conv kernels, and how they are read and replaced.
-
-A leaf is known by its path, a string such as `"Conv_0/kernel"`. NNX ends the path of a
-parameter in `.value` in some trees and not in others of the same model: it is left out,
-so that a mask made from one fits the other.
-"""
+"""Which leaves of a parameter tree are conv kernels, and how they are read."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
@@ -14,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convsim_jax._correlation import check_kernel
+from convsim_jax._paths import leaves_by_path, summary
 
 Layout = Literal["HWIO", "OIHW"]
 Mask: TypeAlias = chex.ArrayTree | Callable[[chex.ArrayTree], chex.ArrayTree]
@@ -87,8 +83,7 @@ def kernel_leaves(
     }
     if not kernels:
         raise ValueError(
-            f"params has no conv kernel: looked for {looked_for}; found "
-            f"{_summary(leaves)}"
+            f"params has no conv kernel: looked for {looked_for}; found {summary(leaves)}"
         )
     return kernels
 
@@ -101,41 +96,6 @@ def from_layout(leaf: jax.Array, layout: Layout) -> jax.Array:
 def to_layout(kernel: jax.Array, layout: Layout) -> jax.Array:
     """The inverse of `from_layout`."""
     return kernel if layout == "HWIO" else jnp.moveaxis(kernel, (-1, -2), (0, 1))
-
-
-def map_leaves(
-    function: Callable[[Any, Any], Any],
-    tree: chex.ArrayTree,
-    by_path: Mapping[str, Any],
-) -> chex.ArrayTree:
-    """Maps `function(leaf, by_path[path])` over the leaves that `by_path` names."""
-
-    def mapped(key_path: tuple, leaf: Any) -> Any:
-        path = _path(key_path)
-        if path in by_path and not _is_empty(leaf):
-            return function(leaf, by_path[path])
-        return leaf
-
-    return jax.tree_util.tree_map_with_path(mapped, tree, is_leaf=_is_empty)
-
-
-def leaves_by_path(tree: chex.ArrayTree) -> dict[str, Any]:
-    """The leaves of a tree by path; None where an optax mask or a None hides one."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_empty)
-    return {
-        _path(key_path): None if _is_empty(leaf) else leaf for key_path, leaf in leaves
-    }
-
-
-def _is_empty(leaf: Any) -> bool:
-    # optax.MaskedNode, by its shape: an empty named tuple.
-    return leaf is None or (isinstance(leaf, tuple) and leaf == ())
-
-
-def _path(key_path: tuple) -> str:
-    if len(key_path) > 1 and key_path[-1] == jax.tree_util.GetAttrKey("value"):
-        key_path = key_path[:-1]
-    return jax.tree_util.keystr(key_path, simple=True, separator="/")
 
 
 def _mask_of_leaves(mask: chex.ArrayTree, leaves: Mapping[str, Any]) -> dict[str, bool]:
@@ -154,7 +114,7 @@ def _mask_of_leaves(mask: chex.ArrayTree, leaves: Mapping[str, Any]) -> dict[str
         if not any(overlap(path, leaf) for leaf in leaves):
             raise ValueError(
                 f"mask has a leaf {path!r} that params has not; expected the structure "
-                f"of params or a prefix of it; params has {_summary(leaves)}"
+                f"of params or a prefix of it; params has {summary(leaves)}"
             )
         if value is not None and not isinstance(value, bool | np.bool):
             raise ValueError(f"mask has {value!r} at {path!r}; expected True or False")
@@ -165,21 +125,9 @@ def _mask_of_leaves(mask: chex.ArrayTree, leaves: Mapping[str, Any]) -> dict[str
             if not prefix:
                 raise ValueError(
                     f"mask has no leaf for {path!r}; expected the structure of params or "
-                    f"a prefix of it; mask has {_summary(values)}"
+                    f"a prefix of it; mask has {summary(values)}"
                 )
             prefix = prefix.rpartition("/")[0]
         return bool(values[prefix])
 
     return {path: leaf is not None and value_of(path) for path, leaf in leaves.items()}
-
-
-def _summary(leaves: Mapping[str, Any], most: int = 8) -> str:
-    """Paths with shapes, at most a few of them."""
-    if not leaves:
-        return "no leaves at all"
-    parts = [
-        f"{path or '(the tree itself)'} {getattr(leaf, 'shape', repr(leaf))}"
-        for path, leaf in leaves.items()
-    ]
-    more = f" and {len(parts) - most} more" if len(parts) > most else ""
-    return ", ".join(parts[:most]) + more

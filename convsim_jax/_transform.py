@@ -14,10 +14,9 @@ from convsim_jax._kernels import (
     Mask,
     from_layout,
     kernel_leaves,
-    leaves_by_path,
-    map_leaves,
 )
 from convsim_jax._objective import Channels, Objective, Pairs
+from convsim_jax._paths import leaves_by_path, map_leaves
 from convsim_jax._total import GroupCounts, group_counts, sum_over_layers
 
 

@@ -1,0 +1,281 @@
+"""What a network does with each of its conv kernels, read from the traced network."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from convsim_jax._paths import is_hidden, path_of
+from convsim_jax._table import aligned_table
+from convsim_jax._trace import Convolution, Factor, convolutions, shape_of
+
+_WINDOW = {1: "W", 2: "HW", 3: "DHW"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvLayer:
+    """One conv kernel of a network and what is done with it; hashable, no array inside.
+
+    Attributes:
+      path: Where the kernel is in the tree of parameters.
+      leaf: Shape of that leaf.
+      layout: What the axes of the leaf are: `D`, `H`, `W` the window, `I` and `O` input
+        and output channels, `L` a stack of kernels, such as the layers of a scan. Two
+        letters in brackets share an axis; a letter that is there twice has two axes.
+      stack: Sizes of the axes `L`; empty for a single kernel.
+      kernel: Shape of one kernel, `(*window, C, M)`, C input channels a group.
+      feature_group_count: Number of groups.
+      strides: Of the window, or of the input's dilation where `transposed`.
+      dilation: Of the kernel.
+      transposed: Whether the convolution dilates its input.
+      applications: How many convolutions with this leaf the network computes: three, for
+        a scanned stack of three. A `while` loop counts as one pass.
+      inputs: Shape of what is convolved, `(batch, *spatial, channels)`.
+      outputs: Shape of the result, `(batch, *spatial, M)`.
+    """
+
+    path: str
+    leaf: tuple[int, ...]
+    layout: str
+    stack: tuple[int, ...]
+    kernel: tuple[int, ...]
+    feature_group_count: int
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    transposed: bool
+    applications: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    # The leaf reshaped to `_factors`, its axes in the `_order`, is the stack of kernels.
+    _factors: tuple[int, ...] = dataclasses.field(repr=False)
+    _order: tuple[int, ...] = dataclasses.field(repr=False)
+
+    def read(self, leaf: jax.Array) -> jax.Array:
+        """The leaf as kernels, of shape `(*stack, *window, C, M)`."""
+        factors = jnp.reshape(leaf, self._factors)
+        return jnp.transpose(factors, self._order).reshape(*self.stack, *self.kernel)
+
+    def write(self, kernels: jax.Array) -> jax.Array:
+        """The inverse of `read`."""
+        factors = kernels.reshape([self._factors[axis] for axis in self._order])
+        inverse = sorted(range(factors.ndim), key=self._order.__getitem__)
+        return jnp.transpose(factors, inverse).reshape(self.leaf)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvLayers:
+    """What `conv_layers` returns; its `str` is an aligned table.
+
+    Attributes:
+      layers: A `ConvLayer` for each kernel, in order of use. A leaf that is read in two
+        ways, such as that of an autoencoder with tied weights, has one for each.
+      left_out: Of each convolution whose kernel depends on parameters and is not among
+        the layers, why.
+    """
+
+    layers: tuple[ConvLayer, ...]
+    left_out: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[ConvLayer]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __str__(self) -> str:
+        header = ["kernel", "layout", "stack", "shape", "groups", "stride", "dilation"]
+        header += ["times", "in", "out"]
+        rows = [
+            [
+                layer.path,
+                layer.layout,
+                _sizes(layer.stack) or "-",
+                _sizes(layer.kernel),
+                str(layer.feature_group_count),
+                ("1/" if layer.transposed else "") + _one_or_all(layer.strides),
+                _one_or_all(layer.dilation),
+                str(layer.applications),
+                _sizes(layer.inputs),
+                _sizes(layer.outputs),
+            ]
+            for layer in self.layers
+        ]
+        left_out = [f"left out: {reason}" for reason in self.left_out]
+        return "\n".join([aligned_table(header, rows), *left_out])
+
+
+def conv_layers(
+    apply: Callable[..., Any], params: chex.ArrayTree, *args: Any, **kwargs: Any
+) -> ConvLayers:
+    """What a network does with each of its conv kernels.
+
+    Parameters alone do not say which kernels are grouped, strided, transposed or stacked,
+    nor which of their axes are the output channels. The network's program does:
+    `apply(params, *args, **kwargs)` is traced, nothing is computed, and the kernel of
+    each convolution in it is followed back to the leaf of `params` that it comes from.
+
+    A kernel may be cast, reshaped, transposed and reversed on the way, and multiplied,
+    shifted and masked by anything that is smaller than itself or no parameter: weight
+    normalization and standardization are followed, and the leaf is the direction. A
+    kernel that is made of several leaves of one size, or by a product of matrices, is
+    left out, which the table says. Convolutions written as matrix products are no
+    convolutions.
+
+    Args:
+      apply: A function of `params`, of any framework.
+      params: Tree whose leaves the kernels are looked for among: preferably the tree that
+        the optimizer sees. Leaves that are no arrays stay as they are.
+      *args: Further arguments, such as images. Arrays may be `jax.ShapeDtypeStruct`s,
+        here and in `params`; what is no array is passed as it is.
+      **kwargs: As `args`.
+
+    Returns:
+      `ConvLayers`, to be given as `layers=` to all functions of a network.
+
+    Raises:
+      ValueError: No convolution has a kernel that comes from `params`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> def apply(params, x):
+      ...     return jax.lax.conv_general_dilated(
+      ...         x,
+      ...         params["kernel"],
+      ...         (2, 2),
+      ...         "SAME",
+      ...         feature_group_count=4,
+      ...         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      ...     )
+      >>> params = {"kernel": jax.ShapeDtypeStruct((3, 3, 1, 8), jnp.float32)}
+      >>> print(conv_layers(apply, params, jnp.ones((1, 8, 8, 4))))
+      kernel  layout  stack    shape  groups  stride  dilation  times       in      out
+      kernel    HWIO      -  3x3x1x8       4       2         1      1  1x8x8x4  1x4x4x8
+    """
+    with_paths, treedef = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_hidden)
+    paths = [path_of(key_path) for key_path, leaf in with_paths if _is_array(leaf)]
+    others, others_treedef = jax.tree.flatten((args, kwargs))
+    leaves = [leaf for _, leaf in with_paths] + others
+
+    def of_arrays(arrays: list[Any]) -> Any:
+        remaining = iter(arrays)
+        full = [next(remaining) if _is_array(leaf) else leaf for leaf in leaves]
+        args, kwargs = jax.tree.unflatten(others_treedef, full[len(with_paths) :])
+        return apply(
+            jax.tree.unflatten(treedef, full[: len(with_paths)]), *args, **kwargs
+        )
+
+    program = jax.make_jaxpr(of_arrays)(list(filter(_is_array, leaves)))
+    found: dict[ConvLayer, ConvLayer] = {}
+    left_out = []
+    for convolution in convolutions(program, len(paths)):
+        layer = _layer_of(convolution, paths, [x.shape for x in program.in_avals])
+        if isinstance(layer, str):
+            left_out.append(layer)
+            continue
+        use = dataclasses.replace(layer, applications=0, inputs=(), outputs=())
+        earlier = found.get(use)
+        if earlier is not None:
+            times = earlier.applications + layer.applications
+            layer = dataclasses.replace(earlier, applications=times)
+        found[use] = layer
+    if not found:
+        raise ValueError(
+            "apply has no convolution whose kernel comes from a leaf of params"
+            + "".join(f"; left out: {reason}" for reason in left_out)
+        )
+    return ConvLayers(tuple(found.values()), tuple(left_out))
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+
+
+def _layer_of(
+    convolution: Convolution, paths: list[str], shapes: list[tuple[int, ...]]
+) -> ConvLayer | str:
+    """The layer, or why there is none."""
+    equation, origin = convolution.equation, convolution.kernel
+    params = equation.params
+    image, kernel, result = map(shape_of, [*equation.invars, *equation.outvars])
+    lhs, rhs, out = params["dimension_numbers"]
+    window = len(rhs) - 2
+    here = f"a convolution of {_sizes(image)} with a kernel of {_sizes(kernel)}"
+    if window not in _WINDOW:
+        return f"{here}: expected 1 to 3 spatial axes"
+    transposed = any(n > 1 for n in params["lhs_dilation"])
+    if transposed and any(n > 1 for n in params["window_strides"]):
+        return f"{here}: it dilates its input and has strides as well"
+    if origin.leaf is None or None in origin.axes:
+        return f"{here}: it comes from several leaves of params, or from parts of one"
+    order = (*rhs[2:], rhs[1], rhs[0])
+    stack = sorted(origin.stack, key=lambda factor: -factor[1])
+    axes = [[factor] for factor in stack]
+    axes += [_merged(origin.axes[axis] or ()) for axis in order]
+    letters = "L" * len(stack) + _WINDOW[window] + "IO"
+    path, leaf = paths[origin.leaf], shapes[origin.leaf]
+    factors = sorted(
+        (stride, size, letter)
+        for axis, letter in zip(axes, letters, strict=True)
+        for size, stride in axis
+    )
+    if math.prod(size for _, size, _ in factors) != math.prod(leaf):
+        return f"{here}: it is not the whole of {path}, of shape {_sizes(leaf)}"
+    factors.reverse()
+    place = {stride: number for number, (stride, _, _) in enumerate(factors)}
+    return ConvLayer(
+        path=path,
+        leaf=leaf,
+        layout=_layout(leaf, factors, letters),
+        stack=tuple(size for size, _ in stack),
+        kernel=tuple(kernel[axis] for axis in order),
+        feature_group_count=params["feature_group_count"] * params["batch_group_count"],
+        strides=tuple(params["lhs_dilation" if transposed else "window_strides"]),
+        dilation=tuple(params["rhs_dilation"]),
+        transposed=transposed,
+        applications=convolution.times,
+        inputs=tuple(image[axis] for axis in (lhs[0], *lhs[2:], lhs[1])),
+        outputs=tuple(result[axis] for axis in (out[0], *out[2:], out[1])),
+        _factors=tuple(size for _, size, _ in factors),
+        _order=tuple(place[stride] for axis in axes for _, stride in axis),
+    )
+
+
+def _merged(axis: tuple[Factor, ...]) -> list[Factor]:
+    """The factors of an axis, those that are one stretch of the leaf as one."""
+    merged: list[Factor] = []
+    for size, stride in axis:
+        if merged and merged[-1][1] == size * stride:
+            size *= merged.pop()[0]
+        merged.append((size, stride))
+    return merged
+
+
+def _layout(
+    leaf: tuple[int, ...], factors: list[tuple[int, int, str]], letters: str
+) -> str:
+    """A letter for each axis of the leaf."""
+    # Axes of size 1 have no factor: they get the letters that are left, in order.
+    unused = iter(x for x in letters if x not in [letter for *_, letter in factors])
+    layout = ""
+    for axis, n in enumerate(leaf):
+        stride = math.prod(leaf[axis + 1 :])
+        here = dict.fromkeys(
+            letter
+            for other, size, letter in factors
+            if other < stride * n and stride < other * size
+        )
+        joined = "".join(here) or next(unused, "1")
+        layout += f"({joined})" if len(joined) > 1 else joined
+    return layout
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _one_or_all(numbers: tuple[int, ...]) -> str:
+    return _sizes(numbers[:1] if len(set(numbers)) == 1 else numbers)
