@@ -41,7 +41,7 @@ from experiments.classify.results import Result, RunFolder
 from experiments.classify.summary import curve_rows, seed_rows, table
 from experiments.classify.training import Trainer
 from experiments.data.load import load
-from experiments.data.source import open_source
+from experiments.data.open import open_source
 from experiments.fit.feeds import Feed, Resident, fitting_model
 from experiments.methods import METHODS
 from experiments.options import PLACES

@@ -1,33 +1,27 @@
-"""Decoded images on disk, opened as memory maps.
+"""Decoded images on disk, one file a split, whose name has what the images are in it.
 
-Each split has a folder of `images.npy`, `labels.npy` and, written last, `checksums.json`,
-which is named by the version of the images: changed ones are decoded anew. Files are
-replaced as a whole, and processes that decode the same images write the same files.
+Changed images are decoded anew. A file is replaced as a whole, and processes that decode
+the same images write the same file.
 """
 
 import hashlib
-import io
-import json
 import logging
 import os
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from experiments.data.images import Images
 from experiments.data.source import Source
-from experiments.run_folder import replacing, write_json
+from experiments.run_folder import replacing
 
 VARIABLE = "CONVSIM_JAX_CACHE"
 DECODED_AT_ONCE = 500
-READ_AT_ONCE = 1 << 24
 # Of the files that are written; to be raised when images are decoded in another way.
-FORMAT = 1
-DTYPES: dict[str, np.dtype] = {"images": np.dtype(np.uint8), "labels": np.dtype(np.int32)}
+FORMAT = 2
 
 Track = Callable[[Iterable[int], str], Iterable[int]]
 logger = logging.getLogger(__name__)
@@ -49,101 +43,50 @@ def decoded(
         ValueError: an image cannot be read, or has another size.
         OSError: the cache cannot be written.
     """
-    version = source.examples(split).version()
-    if version is None:
-        parts = list(_parts(source, split, lambda starts, _: starts))
-        return Images(*map(np.concatenate, zip(*parts, strict=True)))
-    cache = (cache_dir or _default()).expanduser()
-    key = repr((FORMAT, source.name, split, source.shape, version))
-    name = re.sub(r"[^\w.-]+", "_", f"{source.name}-{split}")[-50:]
-    folder = cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    examples = source.examples(split)
+    if examples.in_memory:
+        return _decoded(source, split, lambda starts, _: starts)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    default = os.environ.get(VARIABLE) or caches / "convsim_jax"
+    cache = Path(os.path.expanduser(cache_dir or default))  # noqa: PTH111
+    key = repr((FORMAT, split, source.shape, examples.checksum(local=True)))
+    name = re.sub(r"[^\w.-]+", "_", f"{source.name}-{split}", flags=re.ASCII)[-50:]
+    file = cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     try:
-        return _open(folder)
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            return Images(arrays["images"], arrays["labels"])
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
-        logger.warning("warning: images are decoded again: %s", error)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        logger.warning("warning: images are decoded again: %s: %s", file, error)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, source, split, track)
-        return _open(folder)
+        cache.mkdir(parents=True, exist_ok=True)
+        images = _decoded(source, split, track)
+        with replacing(file, "wb") as opened:
+            np.savez(opened, **images._asdict())
     except OSError as error:
         raise OSError(
             f"--cache-dir is {cache}, where decoded images cannot be kept: "
             f"{error.strerror or error} (another folder: --cache-dir or {VARIABLE})"
         ) from error
+    return images
 
 
-def _default() -> Path:
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return Path(os.environ.get(VARIABLE) or caches / "convsim_jax")
-
-
-def _open(folder: Path) -> Images:
-    """Raises FileNotFoundError if nothing is there, ValueError if it is damaged."""
-    expected = json.loads((folder / "checksums.json").read_bytes())
-    files = {name: folder / f"{name}.npy" for name in DTYPES}
-    if expected != {name: _checksum(file) for name, file in files.items()}:
-        raise ValueError(f"the files in {folder} are damaged")
-    return Images(*(np.load(file, mmap_mode="r") for file in files.values()))
-
-
-def _checksum(file: Path) -> int:
-    checksum = 0
-    with file.open("rb") as content:
-        for part in iter(partial(content.read, READ_AT_ONCE), b""):
-            checksum = zlib.crc32(part, checksum)
-    return checksum
-
-
-def _write(folder: Path, source: Source, split: str, track: Track) -> None:
-    count = source.sizes[split]
-    labels = []
-
-    def images() -> Iterator[np.ndarray]:
-        for part in _parts(source, split, track):
-            labels.append(part.labels)
-            yield part.images
-
-    checksums = {
-        "images": _save(folder / "images.npy", (count, *source.shape), images()),
-        "labels": _save(folder / "labels.npy", (count,), labels),
-    }
-    write_json(folder / "checksums.json", checksums)
-
-
-def _save(path: Path, shape: tuple, parts: Iterable[np.ndarray]) -> int:
-    """Writes an array in parts, and gives the checksum of what should be there.
-
-    Not through a memory map: on a full disk that ends the process.
-    """
-    about = {"descr": DTYPES[path.stem].str, "fortran_order": False, "shape": shape}
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, about)
-    checksum = zlib.crc32(header.getbuffer())
-    with replacing(path, "wb") as file:
-        file.write(header.getbuffer())
-        for part in parts:
-            file.write(part.data)
-            checksum = zlib.crc32(part.data, checksum)
-    return checksum
-
-
-def _parts(source: Source, split: str, track: Track) -> Iterator[Images]:
-    """All images of a split, some at a time."""
+def _decoded(source: Source, split: str, track: Track) -> Images:
     examples, count = source.examples(split), source.sizes[split]
+    shape: tuple = (count, *source.shape)
+    images = np.empty(shape, np.uint8)
+    labels = np.empty(count, np.int32)
     starts = range(0, count, DECODED_AT_ONCE)
     for start in track(starts, f"decoding {source.name}, {split}"):
         indices = range(start, min(start + DECODED_AT_ONCE, count))
-        images, labels = zip(*examples.__getitems__(indices), strict=True)
-        for index, image in zip(indices, images, strict=True):
+        for index, example in zip(indices, examples.__getitems__(indices), strict=True):
+            image, labels[index] = example
             if image.shape != source.shape:
+                found, expected = ("x".join(map(str, x.shape)) for x in (image, source))
                 raise ValueError(
-                    f"{examples.title(index)} is {_size(image.shape)}; expected "
-                    f"{_size(source.shape)}, the size of the others"
+                    f"{examples.title(index)} is {found}; expected {expected}, the size "
+                    "of the others"
                 )
-        yield Images(np.stack(images), np.array(labels, DTYPES["labels"]))
-
-
-def _size(shape: tuple) -> str:
-    return "x".join(map(str, shape))
+            images[index] = image
+    return Images(images, labels)

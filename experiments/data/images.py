@@ -23,6 +23,7 @@ class Dataset(NamedTuple):
         classes: number of classes.
         mean: of each channel of the training images, float32 `(channels,)`.
         deviation: standard deviation likewise, 1 where it is 0.
+        class_names: the name of each label.
     """
 
     train: Images
@@ -31,6 +32,7 @@ class Dataset(NamedTuple):
     classes: int
     mean: Any
     deviation: Any
+    class_names: tuple[str, ...] = ()
 
 
 def normalized(

@@ -1,16 +1,62 @@
-"""A dataset that fits into memory, from a source."""
+"""Which images of a source are trained on, and all of them in memory."""
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.data.cache import Track, decoded
 from experiments.data.images import Dataset, Images
-from experiments.data.selection import select
 from experiments.data.source import Source
 
+# The draw is the same for every seed of a network.
+SEED = 0
 SUMMED_AT_ONCE = 500
+
+
+class Selection(NamedTuple):
+    """Indices of training images, ascending; no image is in both."""
+
+    train: np.ndarray
+    validation: np.ndarray
+
+
+def select(
+    source: Source, *, train_size: int | None = None, validation: float = 0.0
+) -> Selection:
+    """Draws images at random, always the same ones.
+
+    Those held out depend on `validation` alone, and a smaller training set is part of a
+    larger one.
+
+    Args:
+        source: the dataset.
+        train_size: number of images to train on, default all that are not held out.
+        validation: fraction of the training images that is held out.
+
+    Raises:
+        ValueError: the dataset has not so many images.
+    """
+    count = source.sizes["train"]
+    if not 0 <= validation < 1:
+        raise ValueError(f"--validation is {validation}; expected 0 to less than 1")
+    held_out = round(count * validation)
+    if validation and not 0 < held_out < count:
+        raise ValueError(
+            f"--validation is {validation}, which is {held_out} of the {count} training "
+            f"images of {source.name}; expected some, and not all"
+        )
+    left = count - held_out
+    train_size = left if train_size is None else train_size
+    if not source.classes <= train_size <= left:
+        raise ValueError(
+            f"--train-size is {train_size}; expected {source.classes} (the classes of "
+            f"{source.name}) to {left} (its training images"
+            f"{' less those held out' if held_out else ''})"
+        )
+    order = np.random.default_rng(SEED).permutation(count)
+    return Selection(np.sort(order[:train_size]), np.sort(order[left:]))
 
 
 def load(
@@ -21,13 +67,12 @@ def load(
     cache_dir: Path | None = None,
     track: Track = lambda starts, _: starts,
 ) -> Dataset:
-    """All images of a source, and of its training images those that are wanted.
+    """All images of a source of images of one size, those that `select` chooses.
 
     Args:
-        source: of images of one size.
-        train_size: number of training images, a random draw that is always the same;
-            default all that are not held out.
-        validation: fraction of the training images that is held out.
+        source: the dataset.
+        train_size: see `select`.
+        validation: likewise.
         cache_dir: where decoded images are kept; see `cache.decoded`.
         track: shows the progress of decoding, as `rich.progress.track` does.
 
@@ -46,9 +91,20 @@ def load(
         decoded(source, split, cache_dir=cache_dir, track=track)
         for split in ("train", "test")
     )
-    train, held_out = (_take(images, indices) for indices in selection)
-    mean, deviation = moments(train.images)
-    return Dataset(train, held_out, test, source.classes, mean, deviation)
+    train, held_out = (
+        images
+        if len(chosen) == len(images.labels)
+        else Images(*(x[chosen] for x in images))
+        for chosen in selection
+    )
+    return Dataset(
+        train,
+        held_out,
+        test,
+        source.classes,
+        *moments(train.images),
+        class_names=source.class_names,
+    )
 
 
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,9 +131,3 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if variance:
             deviation[channel] = math.sqrt(variance)
     return mean, deviation
-
-
-def _take(images: Images, indices: np.ndarray) -> Images:
-    if len(indices) == len(images.labels):
-        return images
-    return Images(*(x[indices] for x in images))

@@ -3,7 +3,12 @@
 For that the files have to be in the `array_record` format.
 """
 
+import difflib
+import importlib.util
 import logging
+import os
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,11 +19,12 @@ import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
-from experiments.data.examples import MODES, Examples
-from experiments.data.source import Source
-from experiments.data.tfds_builder import find_builder
+from experiments.data.pictures import MODES
+from experiments.data.source import Examples, Source
 
 SCORED = ("test", "validation")
+DOWNLOAD_HOST = "https://storage.googleapis.com"
+SECONDS_TO_CONNECT = 5
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # which TFDS advises through
 
@@ -42,10 +48,12 @@ class Prepared(Examples):
     def __len__(self) -> int:
         return len(self.data)
 
-    def version(self) -> str:
-        """Names, which have the version of the dataset in them, sizes and dates."""
+    def checksum(self, *, local: bool = False) -> str:
+        """Of names and sizes of the files."""
         about = [(file, file.stat()) for file in self.files]
-        return repr([(str(file), x.st_size, x.st_mtime_ns) for file, x in about])
+        if local:
+            return repr([(str(file), x.st_size, x.st_mtime_ns) for file, x in about])
+        return repr([(file.name, x.st_size) for file, x in about])
 
     def records(self, indices: Sequence[int]) -> Sequence[Any]:
         """Examples as TFDS has them."""
@@ -70,14 +78,21 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
 
     Scored are the images of `test`, or of `validation` if those of `test` have no labels.
 
+    Args:
+        name: as TFDS has it: `name`, `name/config`, `name:version`.
+        data_dir: folder of prepared datasets, default `TFDS_DATA_DIR` or
+            `~/tensorflow_datasets`.
+        download: let TFDS download and prepare what is not there.
+
     Raises:
         ValueError: it is unknown, not prepared, damaged or no image classification.
     """
-    builder = find_builder(name, data_dir, download=download)
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    folder = Path(os.path.expanduser(data_dir or default))  # noqa: PTH111
+    builder = _builder(name, folder, download)
     where = f"dataset {name!r} in {builder.data_path}"
     features, splits = builder.info.features, builder.info.splits
     _check_features(features, where)
-    shape, classes = features["image"].shape, features["label"].num_classes
     scored = [split for split in SCORED if split in splits]
     if "train" not in splits or not scored:
         raise ValueError(
@@ -90,6 +105,7 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
             f"{where} is in the format {', '.join(f.value for f in formats)}; expected "
             "array_record, which is read without TensorFlow"
         )
+    shape, class_names = features["image"].shape, tuple(features["label"].names)
 
     def examples(split: str) -> Prepared:
         return _examples(builder, split, f"{split} of {where}", shape[-1])
@@ -100,7 +116,7 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
     parts = {"train": examples("train"), "test": test}
     for part in parts.values():  # a damaged file is found before a long reading
         part.__getitems__([0, len(part) - 1])
-    return Source(name, classes, shape, parts)
+    return Source(name, class_names, shape, parts, str(builder.info.version))
 
 
 def _check_features(features: Any, where: str) -> None:
@@ -112,15 +128,11 @@ def _check_features(features: Any, where: str) -> None:
                 f"{where} is no image classification: expected a feature {feature!r} "
                 f"that is a tfds.features.{kind.__name__}; it has {', '.join(features)}"
             )
-    image = features["image"]
-    if (
-        len(image.shape) != 3
-        or image.shape[-1] not in MODES
-        or image.np_dtype != np.uint8
-    ):
+    shape, dtype = features["image"].shape, np.dtype(features["image"].np_dtype)
+    if len(shape) != 3 or shape[-1] not in MODES or dtype not in (np.uint8, np.uint16):
         raise ValueError(
-            f"{where} has images of shape {image.shape}, {np.dtype(image.np_dtype)}; "
-            f"expected (height, width, channels), uint8, of 1, 3 or 4 channels"
+            f"{where} has images of shape {shape}, {dtype}; expected (height, width, "
+            "channels), uint8 or uint16, of 1, 3 or 4 channels"
         )
 
 
@@ -136,3 +148,70 @@ def _examples(builder: Any, split: str, where: str, channels: int) -> Prepared:
         raise ValueError(f"{where} cannot be read: {error}") from error
     files = [Path(file) for file in builder.info.splits[split].filepaths]
     return Prepared(data, files, where, channels)
+
+
+def _builder(name: str, folder: Path, download: bool) -> Any:
+    """The `tfds.core.DatasetBuilder` of a prepared dataset."""
+    dataset = name.partition(":")[0].partition("/")[0]
+    try:
+        return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+    except Exception as error:
+        missing = isinstance(error, tfds.core.registered.DatasetNotFoundError)
+        if not missing and dataset.isidentifier():  # others are no name of a dataset
+            raise ValueError(
+                f"dataset {name!r} in {folder} cannot be opened: {error}"
+            ) from error
+        if not download:
+            raise ValueError(_not_found(name, dataset, folder)) from error
+    return _downloaded(name, folder)
+
+
+def _not_found(name: str, dataset: str, folder: Path) -> str:
+    """What is wrong: that nobody has prepared the dataset, or its name."""
+    there = sorted(
+        str(file.parent.relative_to(folder))
+        for pattern in ("*/*/features.json", "*/*/*/features.json")
+        for file in folder.glob(pattern)
+        if file.with_name("dataset_info.json").exists()
+    )
+    holds = f"{folder} holds {', '.join(there) or 'no prepared dataset'}"
+    known = tfds.list_builders(with_community_datasets=False)
+    close = difflib.get_close_matches(dataset, [*known, "digits"], n=5)
+    if dataset in known or any(each.startswith(f"{dataset}/") for each in there):
+        return (
+            f"dataset {name!r} is not prepared: {holds}; expected {dataset}/<version> "
+            "with dataset_info.json and features.json; name the folder of prepared "
+            "datasets with --data-dir or TFDS_DATA_DIR, or let --download prepare it, "
+            "which needs a network and TensorFlow (pip install tensorflow)"
+        )
+    return (
+        f"--dataset is {name!r}; expected digits, a folder of images, a "
+        f"package.module:function, or a dataset that TFDS knows, such as "
+        f"{', '.join(close or ['cifar10', 'mnist'])}; {holds}"
+    )
+
+
+def _downloaded(name: str, folder: Path) -> Any:
+    """Has TFDS prepare a dataset, once it is likely that it can."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ValueError(
+            f"--download: TFDS needs TensorFlow to prepare {name!r}, and it is not "
+            "installed: pip install tensorflow"
+        )
+    try:  # TFDS itself would go on trying for minutes
+        urllib.request.urlopen(DOWNLOAD_HOST, timeout=SECONDS_TO_CONNECT).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, if not to this address
+    except OSError as error:
+        raise ValueError(
+            f"--download: {name!r} cannot be downloaded, {DOWNLOAD_HOST} does not "
+            f"answer: {error}"
+        ) from error
+    try:
+        builder = tfds.builder(name, data_dir=folder, file_format="array_record")
+        builder.download_and_prepare()
+    except Exception as error:
+        raise ValueError(
+            f"--download: TFDS failed to prepare {name!r} in {folder}: {error}"
+        ) from error
+    return builder

@@ -12,10 +12,9 @@ from typing import TypeVar
 import grain
 import numpy as np
 
-from experiments.data.cropping import central_box, cut, random_box
-from experiments.data.examples import Examples
 from experiments.data.images import Images
-from experiments.data.source import Source
+from experiments.data.pictures import central_box, cut, random_box, size_of
+from experiments.data.source import Examples, Source
 from experiments.data.workers import in_workers
 
 # In place of an image's index, where a batch has no more images.
@@ -86,23 +85,8 @@ def score_stream(
 ) -> Iterator[Images]:
     """The middle of every image once, in order; the last batch is filled up.
 
-    Args:
-        source: the dataset.
-        split: `"train"` or `"test"`.
-        indices: of the images.
-        batch_size: images a step, of all processes together.
-        image_size: height and width of the images that come out.
-        workers: processes that read and decode; 0 for none but this one.
-        process_index: of this process.
-        process_count: of the run.
-
-    Yields:
-        Rows of this process, numpy arrays; as many batches on every process. Where
-        there are no more images, they are black and their labels -1.
-
-    Raises:
-        ValueError: an option does not fit, or an image cannot be read.
-        OSError: a worker died.
+    The arguments are those of `train_stream`. Every process gets as many batches. Where
+    there are no more images, they are black and their labels -1.
     """
     if batch_size < 1:
         raise ValueError(f"--batch-size is {batch_size}; expected 1 or more")
@@ -115,21 +99,16 @@ def score_stream(
 def prefetched(
     iterator: Iterator[Images], put: Callable[[Images], Batch], depth: int = 2
 ) -> Iterator[Batch]:
-    """Puts `depth` batches on the device before the first of them is needed.
+    """Puts `depth` batches, 1 or more, on the device before the first is needed.
 
     Args:
         iterator: batches of the host.
         put: starts the transfer of a batch, and does not wait for it.
         depth: number of batches.
 
-    Raises:
-        ValueError: `depth` is less than 1.
-
     >>> list(prefetched(iter([1, 2, 3]), lambda batch: 10 * batch))
     [10, 20, 30]
     """
-    if depth < 1:
-        raise ValueError(f"depth is {depth}; expected 1 or more")
     ahead: deque[Batch] = deque()
     for batch in iterator:
         ahead.append(put(batch))
@@ -152,12 +131,12 @@ class _Read:
             black = np.zeros((self.size, self.size, channels), np.uint8)
             return Images(black, np.int32(-1))
         with self.examples.open(index) as (picture, label):
+            size = size_of(picture)
             if self.seed is None:
-                image = cut(picture, central_box(*picture.size), self.size, channels)
+                image = cut(picture, central_box(*size), self.size, channels)
             else:
                 generator = np.random.default_rng((*self.seed, index))
-                box = random_box(generator, *picture.size)
-                image = cut(picture, box, self.size, channels)
+                image = cut(picture, random_box(generator, *size), self.size, channels)
                 if generator.random() < 0.5:
                     image = image[:, ::-1]
         return Images(image, np.int32(label))

@@ -26,7 +26,7 @@ from rich.progress import (
 from experiments import command_line
 from experiments.command_line import check_least, unset
 from experiments.data.load import load
-from experiments.data.source import open_source
+from experiments.data.open import open_source
 from experiments.fit.feeds import Resident
 from experiments.options import CacheDir, DataDir
 from experiments.progress import tracked

@@ -21,9 +21,8 @@ from rich.console import Console
 
 from experiments import command_line, run_folder
 from experiments.configs import configuration, given, names
-from experiments.data.load import load
-from experiments.data.selection import select
-from experiments.data.source import open_source
+from experiments.data.load import load, select
+from experiments.data.open import open_source
 from experiments.fit import devices
 from experiments.fit.engine import Engine
 from experiments.fit.feeds import Feed, Resident, Streamed, fitting_model

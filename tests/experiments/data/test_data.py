@@ -7,9 +7,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from experiments.data.images import normalized
-from experiments.data.load import load, moments
-from experiments.data.selection import select
-from experiments.data.source import Source, open_source
+from experiments.data.load import load, moments, select
+from experiments.data.open import open_source
+from experiments.data.source import Source
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_validation_must_leave_images_on_both_sides(digits, validation, count):
 
 
 def test_images_of_several_sizes_are_not_loaded(digits):
-    several = Source("mixed", 10, (None, None, 3), digits.splits)
+    several = Source("mixed", digits.class_names, (None, None, 3), digits.splits)
     with pytest.raises(ValueError, match=r"--dataset mixed has images of shape \(None"):
         load(several)
 

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.data import cache
 from experiments.data.load import load
-from experiments.data.source import open_source
+from experiments.data.open import open_source
 from tests.experiments.data.data_cases import examples, write_folder
 
 COUNT = 12
@@ -47,13 +47,10 @@ def decode(root, tmp_path):
     return decode
 
 
-def test_images_are_decoded_once_and_mapped_afterwards(decode, monkeypatch):
+def test_images_are_decoded_once_and_read_afterwards(decode, monkeypatch):
     monkeypatch.setattr(cache, "DECODED_AT_ONCE", 5)
     assert decode()[1] == ["train", "test"]
-    dataset, tracked = decode()
-    assert tracked == []
-    assert isinstance(dataset.train.images, np.memmap)
-    assert not dataset.train.images.flags.writeable
+    assert decode()[1] == []
 
 
 def test_a_source_in_memory_is_not_kept(tmp_path):
@@ -62,21 +59,17 @@ def test_a_source_in_memory_is_not_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "damage"),
+    "damage",
     [
-        ("images.npy", lambda content: content[:-3]),
-        ("images.npy", lambda content: content[:200] + b"!" + content[201:]),
-        ("images.npy", lambda content: b""),
-        ("labels.npy", lambda content: content[:-1] + b"!"),
-        ("checksums.json", lambda content: content[:-4]),
-        ("checksums.json", lambda content: b"[]"),
+        lambda content: content[:-3],
+        lambda content: content[:400] + b"!" + content[401:],
+        lambda content: b"",
+        lambda content: b"[]",
     ],
 )
-def test_what_is_damaged_is_decoded_again_with_one_line(
-    decode, tmp_path, caplog, file, damage
-):
+def test_what_is_damaged_is_decoded_again_with_one_line(decode, tmp_path, caplog, damage):
     decode()
-    (damaged,) = tmp_path.glob(f"cache/*-train-*/{file}")
+    (damaged,) = tmp_path.glob("cache/*-train-*.npz")
     damaged.write_bytes(damage(damaged.read_bytes()))
     assert decode()[1] == ["train"]
     (record,) = caplog.records
@@ -94,7 +87,7 @@ def test_what_is_missing_is_decoded(root, decode, tmp_path, caplog):
     with pytest.raises(KeyboardInterrupt):
         load(open_source(str(root)), cache_dir=tmp_path / "cache", track=stop)
     assert decode()[1] == ["train", "test"]
-    next(tmp_path.glob("cache/*-test-*/labels.npy")).unlink()
+    next(tmp_path.glob("cache/*-test-*.npz")).unlink()
     assert decode()[1] == ["test"]
     assert not caplog.records
 
@@ -122,7 +115,7 @@ def test_two_processes_at_once(root, tmp_path, decode):
     code = (
         "import sys, time; from pathlib import Path; from experiments.data import cache\n"
         "from experiments.data.load import load\n"
-        "from experiments.data.source import open_source\n"
+        "from experiments.data.open import open_source\n"
         "cache.DECODED_AT_ONCE = 1\n"
         "def slowly(starts, what):\n"
         "    for start in starts: time.sleep(0.05); yield start\n"
@@ -160,7 +153,7 @@ def test_a_full_disk(decode, tmp_path):
             decode()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not list(tmp_path.glob("cache/*/*"))
+    assert not list(tmp_path.glob("cache/*"))
     assert decode()[1] == ["train", "test"]
 
 
@@ -178,5 +171,5 @@ def test_where_the_cache_is_by_default(decode, tmp_path, monkeypatch, variables,
     for name, place in {"HOME": "home", **variables}.items():
         monkeypatch.setenv(name, str(tmp_path / place))
     decode(cache_dir=None)
-    assert len(list(tmp_path.glob(f"{folder}/*/checksums.json"))) == 2
+    assert len(list(tmp_path.glob(f"{folder}/*.npz"))) == 2
     assert decode(cache_dir=None)[1] == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.data.cropping import central_box, cut, random_box
+from experiments.data.pictures import central_box, cut, random_box
 
 
 def plane(width, height):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments.data.load import load
-from experiments.data.source import open_source
+from experiments.data.open import open_source
 from tests.experiments.data.data_cases import encoded, examples, write_folder
 
 IMAGES = examples(6)[0]
@@ -20,7 +20,7 @@ FILES = {
     "train/a/._x.png": b"what macOS leaves behind",
     "train/.cache/y.png": IMAGES[2],
     "test/b/1.png": IMAGES[3],
-    "test/c/1.png": IMAGES[4],
+    "test/a/1.png": IMAGES[4],
 }
 
 
@@ -36,13 +36,13 @@ def root(tmp_path):
 
 def test_labels_are_the_sorted_names_of_folders_and_images_sorted_in_them(root):
     source = open_source(str(root))
-    assert source.name == str(root) and source.classes == 3
+    assert source.name == str(root) and source.class_names == ("a", "b")
     assert source.sizes == {"train": 3, "test": 2} and source.shape == (8, 9, 3)
     dataset = load(source, train_size=3)
     np.testing.assert_array_equal(dataset.train.images, IMAGES[[2, 1, 0]])
     np.testing.assert_array_equal(dataset.train.labels, [0, 1, 1])
-    np.testing.assert_array_equal(dataset.test.images, IMAGES[[3, 4]])
-    np.testing.assert_array_equal(dataset.test.labels, [1, 2])
+    np.testing.assert_array_equal(dataset.test.images, IMAGES[[4, 3]])
+    np.testing.assert_array_equal(dataset.test.labels, [0, 1])
 
 
 @pytest.mark.parametrize("name", ["validation", "val"])
@@ -75,13 +75,13 @@ def test_every_image_is_read_as_rgb(root):
 
 
 def test_images_of_several_sizes_have_no_height_and_width(root):
-    write_folder(root, {"test/c/2.png": IMAGES[0][:5]})
+    write_folder(root, {"test/a/2.png": IMAGES[0][:5]})
     assert open_source(str(root)).shape == (None, None, 3)
 
 
 def test_a_size_that_the_sample_did_not_see_is_found_when_it_is_loaded(root, monkeypatch):
     write_folder(root, {"train/b/1.png": IMAGES[0][:5]})
-    monkeypatch.setattr("experiments.data.image_folder.SAMPLED", 2)
+    monkeypatch.setattr("experiments.data.source.SAMPLED", 2)
     source = open_source(str(root))
     assert source.shape == (8, 9, 3)
     message = r"pictures/train/b/1.png is 5x9x3; expected 8x9x3, the size of the others"
@@ -96,7 +96,7 @@ def test_examples_can_be_handed_to_another_process(root):
 
 def test_the_version_changes_with_content_names_and_labels(root):
     def version():
-        return open_source(str(root)).examples("train").version()
+        return open_source(str(root)).examples("train").checksum(local=True)
 
     versions = [version()]
     assert version() == versions[0]
@@ -107,7 +107,7 @@ def test_the_version_changes_with_content_names_and_labels(root):
     versions.append(version())
     (root / "train/b/3.png").rename(root / "train/a/3.png")
     versions.append(version())
-    write_folder(root, {"test/aa/1.png": IMAGES[0]})  # b is no longer label 1
+    write_folder(root, {"train/aa/1.png": IMAGES[0]})  # b is no longer label 1
     versions.append(version())
     assert len(set(versions)) == 5
 
@@ -138,6 +138,6 @@ def test_folders_of_another_layout(root, tmp_path):
 def test_a_split_without_images(root):
     for file in root.glob("test/*/*"):
         file.unlink()
-    message = r"pictures', without images in .*test; expected <label>/<image>, files"
+    message = r"pictures', without images in .*test; expected <class>/<image>, files"
     with pytest.raises(ValueError, match=message):
         open_source(str(root))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import command_line
-from experiments.data.source import open_source
+from experiments.data.open import open_source
 from experiments.data.stand_in import COMMAND, Config, main
 
 SMALL = [

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.data.source import open_source
+from experiments.data.open import open_source
 from experiments.data.stream import train_stream
 from experiments.data.workers import in_workers
 from tests.experiments.data.data_cases import encoded, examples, write_folder
@@ -25,7 +25,7 @@ import sys, os, time
 from dataclasses import dataclass
 from multiprocessing import active_children
 from experiments import command_line
-from experiments.data.source import open_source
+from experiments.data.open import open_source
 from experiments.data.stream import train_stream
 
 @dataclass
@@ -112,7 +112,8 @@ def test_a_worker_that_dies_is_an_error():
 
 def test_an_image_that_cannot_be_read_is_one_line(script, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
-    files = {f"train/0/{i}.jpg": image for i in range(6)} | {"test/0/0.jpg": image}
+    files = {f"train/{i % 2}/{i}.jpg": image for i in range(6)}
+    files |= {f"test/{i}/0.jpg": image for i in range(2)}
     content = encoded(image, "JPEG")
     files["train/0/4.jpg"] = content[: len(content) // 2]
     folder = write_folder(tmp_path / "broken", files)

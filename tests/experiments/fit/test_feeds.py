@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.data.source import open_source
+from experiments.data.open import open_source
 from experiments.fit.feeds import IMAGENET_MEAN, Streamed
 
 BATCH, STEPS = 8, 4  # a multiple of the devices
