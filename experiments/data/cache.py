@@ -62,8 +62,8 @@ def decoded(
     try:
         cache.mkdir(parents=True, exist_ok=True)
         images = _decoded(source, split, track)
-        with replacing(file, "wb") as opened:
-            np.savez(opened, **images._asdict())
+        with replacing(file, "wb") as new:
+            np.savez(new, **images._asdict())
     except OSError as error:
         raise OSError(
             f"--cache-dir is {cache}, where decoded images cannot be kept: "
