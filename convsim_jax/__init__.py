@@ -11,7 +11,7 @@ from convsim_jax._feature_maps import (
     feature_map_similarity,
 )
 from convsim_jax._initialization import SimilarityHistory, minimize_similarity
-from convsim_jax._kernels import conv_kernels
+from convsim_jax._kernels import conv_kernels, conv_mask
 from convsim_jax._layers import ConvLayer, ConvLayers, conv_layers
 from convsim_jax._matrices import kernel_cosine_similarity, similarity_matrix
 from convsim_jax._objective import convolutional_similarity
@@ -48,6 +48,7 @@ __all__ = [
     "ConvLayers",
     "ConvLayer",
     "conv_kernels",
+    "conv_mask",
     "total_similarity",
     "similarity_report",
     "SimilarityReport",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convsim_jax._correlation import check_kernel
-from convsim_jax._paths import leaves_by_path, summary
+from convsim_jax._paths import leaves_by_path, summary, path_of
 
 Layout = Literal["HWIO", "OIHW"]
 Mask: TypeAlias = chex.ArrayTree | Callable[[chex.ArrayTree], chex.ArrayTree]
@@ -57,6 +57,38 @@ def conv_kernels(
     """
     leaves = kernel_leaves(params, mask, layout)
     return {path: from_layout(leaf, layout) for path, leaf in leaves.items()}
+
+
+def conv_mask(
+    params: chex.ArrayTree, *, mask: Mask | None = None, layout: Layout = "HWIO"
+) -> chex.ArrayTree:
+    """Which leaves of a parameter tree are conv kernels, as a tree of bools.
+
+    For `optax.masked`, `optax.add_decayed_weights` and the like, which take it as it is,
+    as a function of the parameters.
+
+    Args:
+      params: See `conv_kernels`.
+      mask: See `conv_kernels`.
+      layout: See `conv_kernels`.
+
+    Returns:
+      Tree of the structure of `params`, True for the leaves that `conv_kernels` returns.
+
+    Raises:
+      ValueError: As `conv_kernels`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 8)), "bias": jnp.ones(8)}}
+      >>> conv_mask(params)
+      {'conv': {'bias': False, 'kernel': True}}
+      >>> decay = optax.add_decayed_weights(1e-4, mask=conv_mask)
+    """
+    found = kernel_leaves(params, mask, layout)
+    return jax.tree_util.tree_map_with_path(
+        lambda key_path, leaf: path_of(key_path) in found, params
+    )
 
 
 def kernel_leaves(

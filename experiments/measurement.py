@@ -11,7 +11,7 @@ import numpy as np
 
 import convsim_jax as cs
 from convsim_jax.flax import capture_feature_maps
-from experiments.methods import PAPER, SCALE_FREE, Pairs
+from experiments.losses import PAPER, SCALE_FREE, Pairs
 from experiments.models import ACTIVATIONS
 
 # Feature maps of that many images are held at once: (images, M, M) cosines are large.

@@ -7,10 +7,19 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.command_line import check_fraction, check_least, check_positive, unset
-from experiments.methods import METHODS, Pairs
+from experiments.command_line import (
+    check_fraction,
+    check_least,
+    check_positive,
+    flag,
+    unset,
+)
+from experiments.interventions import intervention
+from experiments.losses import Pairs
 from experiments.models import MODELS
 
+# Options that earlier versions had not, with what they did: run folders do not name them.
+LATER = {"optimizer": "sgd"}
 # What no result depends on: where data and results are, and how they are handled.
 PLACES = (
     "config",
@@ -51,7 +60,7 @@ class Config:
         dtype: What to compute in. Weights are float32.
         method: What is done to the conv kernels.
         strength: Factor of the loss that is added in training.
-        steps: Steps of minimising a loss before training, of Adam at 2e-3.
+        steps: Steps before training, of Adam at 2e-3.
         preserve_norm: Keep the norm of each output channel's kernel in these steps.
         pairs: Pairs of kernels that the losses are summed over.
         seeds: Number of networks that are trained at once: seeds 0, 1 and so on. A seed
@@ -59,7 +68,8 @@ class Config:
         epochs: Number of epochs.
         batch_size: Images a step, over all devices. Those left over at the end of an
             epoch's order sit it out.
-        learning_rate: Learning rate of SGD at the start.
+        optimizer: SGD with momentum, or AdamW, whose weight decay is decoupled.
+        learning_rate: Learning rate at the start.
         schedule: constant; step: divided by 10 at each of the milestones; cosine: falls
             to 0 at the end.
         milestones: Epochs at which the schedule "step" divides the learning rate.
@@ -90,7 +100,7 @@ class Config:
     width: float = 1.0
     activation: Literal["relu", "elu"] = "relu"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    method: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(METHODS) + "}")] = "none"
+    method: Annotated[str, tyro.conf.arg(metavar="METHOD")] = "none"
     strength: Annotated[float | None, unset("FLOAT", "the method's own")] = None
     steps: int = 100
     preserve_norm: bool = False
@@ -98,6 +108,7 @@ class Config:
     seeds: int = 1
     epochs: int = 15
     batch_size: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.05
     schedule: Literal["constant", "step", "cosine"] = "cosine"
     milestones: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT ...")] = (100, 150)
@@ -114,17 +125,19 @@ class Config:
 
     def check(self) -> None:
         """Raises a ValueError that names the first option out of range."""
-        if self.method not in METHODS:
-            raise ValueError(
-                f"--method is {self.method!r}; expected {', '.join(METHODS)}"
-            )
+        try:
+            takes = intervention(self.method).takes
+        except ValueError as error:
+            raise ValueError(f"--method is {error}") from None
         check_least(self, steps=0, seeds=1, epochs=1, batch_size=1, image_size=8)
         check_least(self, workers=0, checkpoint_minutes=0, strength=0, weight_decay=0)
-        if self.strength is not None and METHODS[self.method].regularizer is None:
-            raise ValueError(
-                f"--strength is {self.strength}; expected None with --method "
-                f"{self.method}, which adds no loss in training"
-            )
+        for name in ("steps", "strength", "pairs", "preserve_norm"):
+            value, default = getattr(self, name), getattr(Config, name)
+            if value != default and name not in takes:
+                raise ValueError(
+                    f"{flag(name)} is {value}; expected {default} with --method "
+                    f"{self.method}, in which it has no effect"
+                )
         check_positive(self, "learning_rate", "width")
         check_fraction(self, "momentum", "label_smoothing", "validation")
         if self.distributed and self.output is None:
@@ -153,4 +166,7 @@ class Config:
         options = dataclasses.asdict(self)
         for name in PLACES:
             del options[name]
+        for name, earlier in LATER.items():
+            if options[name] == earlier:
+                del options[name]
         return options

@@ -20,6 +20,7 @@ import optax
 from experiments.data.augmentation import augmented
 from experiments.data.images import Images, normalized
 from experiments.fit.devices import by_row, everywhere
+from experiments.fit.optimizer import Factors
 from experiments.fit.step import (
     Batch,
     Network,
@@ -28,6 +29,7 @@ from experiments.fit.step import (
     train_step,
     with_averages_of,
 )
+from experiments.losses import Pairs
 from experiments.measurement import (
     Kernels,
     Layers,
@@ -36,7 +38,6 @@ from experiments.measurement import (
     measure_maps,
     order_of_use,
 )
-from experiments.methods import Pairs
 from experiments.models.convolution import compiler_options
 
 # Pixels that a random crop may move an image: the common choice for 32x32.
@@ -67,8 +68,7 @@ class Engine:
 
     Attributes:
         model: the network, with attributes `activation` and `momentum`.
-        optimizer: `optimizer(hyperparameters)`, of a number or a tree of numbers, which
-            may be traced: one program serves all of them.
+        optimizer: `optimizer(factors)`, which may be traced: one program serves all.
         seeds: number of networks.
         mean: of each channel of the images.
         deviation: likewise.
@@ -78,7 +78,7 @@ class Engine:
     """
 
     model: nn.Module
-    optimizer: Callable[[Any], optax.GradientTransformation]
+    optimizer: Callable[[Factors], optax.GradientTransformation]
     seeds: int
     mean: np.ndarray
     deviation: np.ndarray
@@ -124,13 +124,11 @@ class Engine:
             ("averages", len(images)), averages, {**variables, "params": params}, images
         )
 
-    def networks(
-        self, variables: Variables, hyperparameters: Any
-    ) -> tuple[Network, Chosen]:
+    def networks(self, variables: Variables, factors: Factors) -> tuple[Network, Chosen]:
         """Networks about to be trained."""
 
         def make(variables: Variables) -> tuple[Network, Chosen]:
-            state = jax.vmap(self.optimizer(hyperparameters).init)(variables["params"])
+            state = jax.vmap(self.optimizer(factors).init)(variables["params"])
             none = jnp.zeros(self.seeds, jnp.int32)
             network = Network(variables, state, jnp.zeros(self.seeds), none)
             return network, Chosen(variables, jnp.full(self.seeds, -jnp.inf), none, none)
@@ -140,7 +138,7 @@ class Engine:
     def train(
         self,
         network: Network,
-        hyperparameters: Any,
+        factors: Factors,
         epoch: int,
         steps: range,
         batch_size: int,
@@ -152,7 +150,7 @@ class Engine:
 
         Args:
             network: is used up.
-            hyperparameters: of the optimizer.
+            factors: of the optimizer.
             epoch: counted from 1.
             steps: which ones, counted from 0.
             batch_size: images a step.
@@ -164,12 +162,12 @@ class Engine:
             network: Network,
             images: Images,
             seeds: jax.Array,
-            hyperparameters: Any,
+            factors: Factors,
             epoch: jax.Array,
             start: jax.Array,
             stop: jax.Array,
         ) -> Network:
-            optimizer = self.optimizer(hyperparameters)
+            optimizer = self.optimizer(factors)
 
             def one(network: Network, seed: jax.Array) -> Network:
                 key = jax.random.fold_in(jax.random.key(seed), epoch)
@@ -196,26 +194,26 @@ class Engine:
             network,
             images,
             self._seeds,
-            jax.tree.map(np.float32, hyperparameters),
+            jax.tree.map(np.float32, factors),
             *map(np.int32, (epoch, steps.start, steps.stop)),
             donate=0,
         )
 
-    def train_on(self, network: Network, hyperparameters: Any, batch: Images) -> Network:
+    def train_on(self, network: Network, factors: Factors, batch: Images) -> Network:
         """Takes one step on a batch that is divided among the devices.
 
         Args:
             network: is used up.
-            hyperparameters: of the optimizer.
+            factors: of the optimizer.
             batch: the same for all seeds.
         """
 
-        def train(network: Network, batch: Images, hyperparameters: Any) -> Network:
-            step = partial(self._step, self.optimizer(hyperparameters), batch=batch)
+        def train(network: Network, batch: Images, factors: Factors) -> Network:
+            step = partial(self._step, self.optimizer(factors), batch=batch)
             return over_seeds(step, self._weights(network.variables))(network)
 
-        hyperparameters = jax.tree.map(np.float32, hyperparameters)
-        return self._run("train on", train, network, batch, hyperparameters, donate=0)
+        factors = jax.tree.map(np.float32, factors)
+        return self._run("train on", train, network, batch, factors, donate=0)
 
     def score(self, variables: Variables, batches: Iterable[Images]) -> np.ndarray:
         """Percentage of the images that are classified correctly, `(seeds,)`.

@@ -1,9 +1,8 @@
 """Where a run's images come from: all on the device, or streamed from disk."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -12,8 +11,8 @@ from experiments.data.source import Source
 from experiments.data.stream import prefetched, score_stream, train_stream
 from experiments.fit.devices import divided, replicated, rows_of_this_process
 from experiments.fit.engine import Engine
+from experiments.fit.optimizer import Factors
 from experiments.fit.step import Network
-from experiments.models import build
 
 SCORED_AT_ONCE = 512
 SAMPLE = 256
@@ -48,7 +47,7 @@ class Feed(Protocol):
         self,
         engine: Engine,
         network: Network,
-        hyperparameters: Any,
+        factors: Factors,
         epoch: int,
         steps: range,
     ) -> Network:
@@ -79,13 +78,13 @@ class Resident:
         self,
         engine: Engine,
         network: Network,
-        hyperparameters: Any,
+        factors: Factors,
         epoch: int,
         steps: range,
     ) -> Network:
         """Takes some steps of an epoch, in one program."""
         return engine.train(
-            network, hyperparameters, epoch, steps, self._batch_size, self._images
+            network, factors, epoch, steps, self._batch_size, self._images
         )
 
     def score(self, split: str) -> Iterator[Images]:
@@ -144,7 +143,7 @@ class Streamed:
         self,
         engine: Engine,
         network: Network,
-        hyperparameters: Any,
+        factors: Factors,
         epoch: int,
         steps: range,
     ) -> Network:
@@ -165,7 +164,7 @@ class Streamed:
             )
             self._stream = prefetched(local, divided)
         for _ in steps:
-            network = engine.train_on(network, hyperparameters, next(self._stream))
+            network = engine.train_on(network, factors, next(self._stream))
         self._next = (epoch, steps.stop)
         return network
 
@@ -198,22 +197,6 @@ def check_batch_size(size: int, images: int) -> None:
             f"--batch-size is {size}; expected a multiple of {jax.device_count()}, the "
             "number of devices"
         )
-
-
-def fitting_model(name: str, dataset: str, feed: Feed, **options: Any) -> nn.Module:
-    """The network of that name, for these images.
-
-    Raises:
-        ValueError: there is none, or the images are too small for it.
-    """
-    model = build(name, classes=feed.classes, **options)
-    height, width, _ = feed.shape
-    if min(height, width) < model.smallest_image:
-        raise ValueError(
-            f"--dataset {dataset} has images of {height}x{width}; expected at least "
-            f"{model.smallest_image}x{model.smallest_image} for {name}"
-        )
-    return model
 
 
 def scored_at_once(most: int = SCORED_AT_ONCE) -> int:

@@ -1,12 +1,25 @@
-"""SGD with momentum, on a schedule, with weight decay and a regularizer before it."""
+"""The optimizer: a preconditioner on a schedule, weight decay, and a regularization."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
 import optax
 
-from experiments.methods import Pairs, Regularizer
+from experiments.interventions import Regularization
+from experiments.losses import Options
+
+
+class Factors(NamedTuple):
+    """Numbers that may be traced, so that one program serves all of their values.
+
+    Attributes:
+        learning_rate: at the start.
+        strength: of the regularization.
+    """
+
+    learning_rate: Any
+    strength: Any
 
 
 def learning_rates(
@@ -40,24 +53,47 @@ def learning_rates(
 
 
 def optimizer(
-    rates: optax.Schedule,
+    name: Literal["sgd", "adamw"],
+    schedule: optax.Schedule,
     momentum: float,
     weight_decay: float,
-    regularizer: Regularizer | None,
-    strength: Any,
-    pairs: Pairs,
+    regularization: Regularization | None,
+    options: Options,
+    factors: Factors,
 ) -> optax.GradientTransformation:
-    """SGD with momentum on the loss, plus a regularizer, plus weight decay.
+    """SGD with momentum or AdamW, with what is added in training.
 
-    Both terms come before the momentum: the same as adding them to the loss. `strength`
-    may be traced, so that one program serves all of them.
+    A coupled regularization comes first: the same as adding it to the loss. A decoupled
+    one comes after the preconditioner. So does AdamW's weight decay; SGD's is coupled.
+
+    Args:
+        name: of the optimizer.
+        schedule: of the learning rate, as a fraction of that at the start.
+        momentum: of SGD.
+        weight_decay: of all weights but norms and biases.
+        regularization: of the conv kernels, if any.
+        options: of Convolutional Similarity.
+        factors: see there.
     """
-    terms = []
-    if regularizer is not None:
-        terms.append(regularizer(strength, pairs))
+    coupled: list[optax.GradientTransformation] = []
+    decoupled: list[optax.GradientTransformation] = []
     if weight_decay:
-        terms.append(optax.add_decayed_weights(weight_decay, is_weight))
-    return optax.chain(*terms, optax.sgd(rates, momentum or None))
+        decay = optax.add_decayed_weights(weight_decay, is_weight)
+        (coupled if name == "sgd" else decoupled).append(decay)
+    if regularization is not None:
+        added = regularization.add_gradient(factors.strength, options)
+        if regularization.decoupled:
+            decoupled.append(added)
+        else:
+            coupled.insert(0, added)
+    if name == "adamw":
+        preconditioner = optax.scale_by_adam()
+    else:
+        preconditioner = optax.trace(momentum) if momentum else optax.identity()
+    descent = optax.scale_by_schedule(
+        lambda count: -factors.learning_rate * schedule(count)
+    )
+    return optax.chain(*coupled, optax.chain(preconditioner, *decoupled, descent))
 
 
 def is_weight(params: chex.ArrayTree) -> chex.ArrayTree:

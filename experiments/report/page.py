@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from experiments.methods import METHODS
+from experiments.interventions import EARLIER, INTERVENTIONS
 from experiments.report import charts, facts, pictures
 from experiments.report.reading import Run, read_run
 from experiments.report.wording import option
@@ -40,7 +40,8 @@ def render(run: Run) -> str:
         undefined=jinja2.StrictUndefined,
     )
     options = run.config["options"]
-    method = METHODS.get(str(options.get("method")))
+    name = str(options.get("method"))
+    method = INTERVENTIONS.get(EARLIER.get(name, name))
     return environment.get_template("page.html").render(
         title=facts.title(run),
         folder=run.folder.resolve().name,

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 import convsim_jax as cs
-from experiments.methods import SCALE_FREE
+from experiments.losses import SCALE_FREE
 from experiments.report.reading import Run
 
 # More kernels than this are not told apart in a picture.

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -24,11 +23,10 @@ from experiments.configs import configuration, given, names
 from experiments.data.load import load, select
 from experiments.data.open import open_source
 from experiments.fit import devices
-from experiments.fit.engine import Engine
-from experiments.fit.feeds import Feed, Resident, Streamed, fitting_model
-from experiments.fit.optimizer import learning_rates, optimizer
+from experiments.fit.build import build_engine
+from experiments.fit.feeds import Feed, Resident, Streamed
 from experiments.interval import interval
-from experiments.methods import METHODS
+from experiments.interventions import INTERVENTIONS, intervention
 from experiments.options import Config
 from experiments.progress import display, tracked
 from experiments.record import Outcome
@@ -44,7 +42,7 @@ PACKAGES = ("jaxlib", "numpy", "orbax-checkpoint", "grain", "tensorflow-datasets
 DESCRIPTION = (
     (__doc__ or "")
     + f"\nConfigurations: {', '.join(names())}.\n\nMethods:\n"
-    + "\n".join(f"* {name}: {method.summary}" for name, method in METHODS.items())
+    + "\n".join(f"* {name}: {method.summary}" for name, method in INTERVENTIONS.items())
 )
 
 
@@ -57,7 +55,9 @@ def main(config: Config) -> None:
     console = Console(stderr=True, quiet=jax.process_index() > 0)
     with devices.together():
         feed = open_feed(config, console)
-        engine = make_engine(config, feed)
+        engine = build_engine(
+            config, intervention(config.method), feed, seeds=config.seeds
+        )
         folder = open_folder(config, feed)
     with devices.together():
         devices.check_shared(folder)
@@ -105,42 +105,6 @@ def open_feed(config: Config, console: Console) -> Feed:
         track=tracked(console),
     )
     return Resident(dataset, config.batch_size)
-
-
-def make_engine(config: Config, feed: Feed) -> Engine:
-    """The programs, with options that fit the images."""
-    model = fitting_model(
-        config.model,
-        config.dataset,
-        feed,
-        width=config.width,
-        activation=config.activation,
-        dtype=jnp.dtype(config.dtype),
-    )
-    rates = learning_rates(
-        config.schedule,
-        config.learning_rate,
-        config.milestones,
-        config.epochs,
-        feed.steps,
-    )
-    method = METHODS[config.method]
-    return Engine(
-        model=model,
-        optimizer=lambda strength: optimizer(
-            rates,
-            config.momentum,
-            config.weight_decay,
-            method.regularizer,
-            strength,
-            config.pairs,
-        ),
-        seeds=config.seeds,
-        mean=feed.mean,
-        deviation=feed.deviation,
-        label_smoothing=config.label_smoothing,
-        augment=config.augment,
-    )
 
 
 def open_folder(config: Config, feed: Feed) -> Path:

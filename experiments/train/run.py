@@ -4,19 +4,20 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 import convsim_jax as cs
+from experiments.fit.build import similarity_options
 from experiments.fit.devices import agreed
 from experiments.fit.engine import Chosen, Engine
+from experiments.fit.epochs import Closed, Pace, State, begin, diverged, fit
 from experiments.fit.feeds import Feed
-from experiments.fit.optimizer import learning_rates
+from experiments.fit.optimizer import Factors, learning_rates
 from experiments.fit.step import Network, Variables
+from experiments.interventions import intervention
 from experiments.measurement import Layers
-from experiments.methods import METHODS, Objective
 from experiments.options import Config
 from experiments.progress import Display
 from experiments.record import Epoch, Outcome, revived
@@ -27,7 +28,6 @@ from experiments.train.checkpoints import Checkpoints
 from experiments.train.scalars import Scalars
 
 MEASURED_IMAGES = 64
-SECONDS_A_PROGRAM = 1.0
 
 
 class Run:
@@ -50,8 +50,9 @@ class Run:
         self.config, self.engine, self.feed = config, engine, feed
         self.folder, self.display = folder, display
         self.history: list[Epoch] = []
-        method = METHODS[config.method]
-        self.strength = method.strength if config.strength is None else config.strength
+        self.method = intervention(config.method).of_steps(config.steps)
+        strength = self.method.strength if config.strength is None else config.strength
+        self.factors = Factors(config.learning_rate, strength)
         self.rates = learning_rates(
             config.schedule,
             config.learning_rate,
@@ -69,152 +70,103 @@ class Run:
             OSError: the folder cannot be written.
         """
         self.display.say("compiling")
-        checkpoints = Checkpoints(self.folder, self.display.warn)
-        start = self._start()
-        network, chosen = self.engine.networks(start, self.strength)
-        restored = checkpoints.restore((network, chosen))
-        if restored is None:
-            layers = self._measured(start, "start")
-            epoch, step, seconds = 1, 0, 0.0
-        else:
-            (network, chosen), progress = restored
-            network, chosen = Network(*network), Chosen(*chosen)
-            epoch, step, seconds = (progress[k] for k in ("epoch", "step", "seconds"))
-            layers = revived(Layers, progress["start"])
-            self.history = [revived(Epoch, fields) for fields in progress["history"]]
-            if self.first:
-                print(f"going on at epoch {epoch}", file=sys.stderr)
-        del start
-
-        def save() -> None:
-            # A number that rises: closing an epoch counts as one more step.
-            number = (epoch - 1) * (self.feed.steps + 1) + step
-            checkpoints.save(
-                number,
-                (network, chosen),
-                plain(
-                    {
-                        "epoch": epoch,
-                        "step": step,
-                        "seconds": seconds,
-                        "start": layers,
-                        "history": self.history,
-                    }
-                ),
-            )
-
-        saved = time.monotonic()
-        self._scalars = Scalars(self.folder, epoch if self.history else 0)
+        self.checkpoints = Checkpoints(self.folder, self.display.warn)
+        first, start = self._begin()
+        self._saved = time.monotonic()
+        self._scalars = Scalars(self.folder, first.epoch if self.history else 0)
         with interruption.noticed() as interrupted:
-            if restored is None:
-                self._add(network, chosen, 0, math.nan)
-                save()
-            pace = Pace()
-            while epoch <= self.config.epochs and not diverged(chosen).all():
-                while step < self.feed.steps:
-                    size = agreed(0 if interrupted() else pace.steps)
-                    if not size:
-                        save()
-                        raise KeyboardInterrupt(
-                            f"the same command with --output {self.folder} goes on at "
-                            f"epoch {epoch}"
-                        )
-                    steps = range(step, min(step + size, self.feed.steps))
-                    compiling = self.engine.seconds_compiling
-                    clock = time.perf_counter()
-                    network = self.feed.train(
-                        self.engine, network, self.strength, epoch, steps
+            if not self.history:
+                self._before_training(first)
+                self._save(first, start)
+            before = state = first
+            for state, closed in fit(
+                self.engine,
+                self.feed,
+                first,
+                self.factors,
+                epochs=self.config.epochs,
+                batch_size=self.config.batch_size,
+                scored="validation",
+                best=bool(self.feed.sizes["validation"]),
+                pace=Pace(),
+            ):
+                if closed is None:
+                    self._show(before, state)
+                else:
+                    self._close(closed)
+                before = state
+                ended = state.epoch > self.config.epochs
+                late = (
+                    time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
+                )
+                stopped = not agreed(not interrupted()) and not ended
+                if stopped or ended or agreed(late):
+                    self._save(state, start)
+                if stopped:
+                    raise KeyboardInterrupt(
+                        f"the same command with --output {self.folder} goes on at epoch "
+                        f"{state.epoch}"
                     )
-                    loss = np.asarray(network.loss) / steps.stop  # waits for the steps
-                    taken = time.perf_counter() - clock
-                    taken -= self.engine.seconds_compiling - compiling
-                    pace.took(len(steps), taken)
-                    seconds += taken
-                    step = steps.stop
-                    rate = len(steps) * self._images_a_step / taken
-                    self.display.reach(epoch, step, float(np.mean(loss)), rate)
-                    due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
-                    if step < self.feed.steps and agreed(due):
-                        save()
-                        saved = time.monotonic()
-                network, chosen = self._close(network, chosen, epoch, seconds)
-                epoch, step, seconds = epoch + 1, 0, 0.0
-                due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
-                if agreed(due or epoch > self.config.epochs):
-                    save()
-                    saved = time.monotonic()
-        checkpoints.close()
-        return self._finish(chosen, layers)
+        self.checkpoints.close()
+        return self._finish(state.chosen, start)
+
+    def _begin(self) -> tuple[State, Layers]:
+        """The state of the last checkpoint, or of networks before training."""
+        options = similarity_options(self.config)
+        state = begin(self.engine, self.feed, self.method, options, self.factors)
+        restored = self.checkpoints.restore((state.network, state.chosen))
+        if restored is None:
+            return state, self._measured(state.network.variables, "start")
+        (network, chosen), progress = restored
+        self.history = [revived(Epoch, fields) for fields in progress["history"]]
+        if self.first:
+            print(f"going on at epoch {progress['epoch']}", file=sys.stderr)
+        place = (progress[name] for name in ("epoch", "step", "seconds"))
+        state = State(Network(*network), Chosen(*chosen), *place)
+        return state, revived(Layers, progress["start"])
+
+    def _save(self, state: State, start: Layers) -> None:
+        # A number that rises: closing an epoch counts as one more step.
+        number = (state.epoch - 1) * (self.feed.steps + 1) + state.step
+        progress = {name: getattr(state, name) for name in ("epoch", "step", "seconds")}
+        progress |= {"start": start, "history": self.history}
+        self.checkpoints.save(number, (state.network, state.chosen), plain(progress))
+        self._saved = time.monotonic()
+
+    def _show(self, before: State, state: State) -> None:
+        steps = state.step - before.step
+        taken = max(state.seconds - before.seconds, 1e-9)
+        images = steps * self._images_a_step
+        loss = np.asarray(state.network.loss) / state.step
+        self.display.reach(state.epoch, state.step, float(np.mean(loss)), images / taken)
 
     @property
     def _images_a_step(self) -> int:
         return self.config.batch_size * self.config.seeds
 
-    def _start(self) -> Variables:
-        def minimize(
-            params: Any, objective: Objective, preserve_norm: bool | None = None
-        ) -> Any:
-            if preserve_norm is None:
-                preserve_norm = self.config.preserve_norm
-            return cs.minimize_similarity(
-                params,
-                self.config.steps,
-                preserve_norm=preserve_norm,
-                pairs=self.config.pairs,
-                **objective._asdict(),
-            )[0]
+    def _before_training(self, state: State) -> None:
+        variables = state.network.variables
+        nothing = np.full(self.engine.seeds, math.nan)
+        accuracy = self.engine.score(variables, self.feed.score("validation"))
+        self._close(Closed(0, nothing, nothing, accuracy, variables, 0.0))
 
-        method = METHODS[self.config.method]
-        return self.engine.start(
-            lambda params: method.initialize(params, minimize), self.feed.sample
-        )
-
-    def _close(
-        self, network: Network, chosen: Chosen, epoch: int, seconds: float
-    ) -> tuple[Network, Chosen]:
-        """The epoch's end: scores, chooses, and adds to the history."""
-        self.display.say("scoring")
-        accuracy = self.engine.score(network.variables, self.feed.score("validation"))
-        # Without images to choose by, the later, the better.
-        score = (
-            accuracy if self.feed.sizes["validation"] else np.full_like(accuracy, epoch)
-        )
-        before = network
-        network, chosen = self.engine.close_epoch(network, chosen, epoch, score)
-        self._add(before, chosen, epoch, seconds, accuracy)
-        return network, chosen
-
-    def _add(
-        self,
-        network: Network,
-        chosen: Chosen,
-        epoch: int,
-        seconds: float,
-        accuracy: np.ndarray | None = None,
-    ) -> None:
-        if accuracy is None:
-            accuracy = self.engine.score(network.variables, self.feed.score("validation"))
-        kernels = self.engine.kernels(network.variables, self.config.pairs).total()
-        steps, batch = self.feed.steps, self.config.batch_size
-        gone = diverged(chosen)
-
-        def of_seeds(values: Any) -> np.ndarray:
-            return np.where(gone, np.nan, np.asarray(values, np.float64))
-
-        trained = np.nan if epoch == 0 else 1.0
+    def _close(self, closed: Closed) -> None:
+        """Adds an epoch to the history."""
+        kernels = self.engine.kernels(closed.variables, self.config.pairs).total()
+        images = self.feed.steps * self._images_a_step
+        gone = np.isnan(closed.loss) & (closed.epoch > 0)
         row = Epoch(
-            epoch=epoch,
-            seconds=seconds,
-            images_per_second=steps * self._images_a_step / seconds
-            if seconds
-            else np.nan,
-            learning_rate=float(self.rates(max(epoch * steps - 1, 0))),
-            loss=of_seeds(network.loss) / steps * trained,
-            train_accuracy=100 * of_seeds(network.right) / (steps * batch) * trained,
-            accuracy=of_seeds(accuracy),
-            paper_loss=of_seeds(kernels.paper_loss),
-            scale_free_loss=of_seeds(kernels.scale_free_loss),
-            norm=of_seeds(kernels.norm),
+            epoch=closed.epoch,
+            seconds=closed.seconds,
+            images_per_second=images / closed.seconds if closed.seconds else math.nan,
+            learning_rate=float(self.rates(max(closed.epoch * self.feed.steps - 1, 0))),
+            loss=closed.loss,
+            train_accuracy=closed.train_accuracy,
+            accuracy=closed.accuracy,
+            **{
+                name: np.where(gone, math.nan, value)
+                for name, value in kernels._asdict().items()
+            },
         )
         self.history.append(row)
         self.display.close(row)
@@ -243,11 +195,9 @@ class Run:
         self.display.say("scoring the test images")
         accuracy = self.engine.score(chosen.variables, self.feed.score("test"))
         end = self._measured(chosen.variables, "end")
+        params = chosen.variables["params"]
         outcome = Outcome(
-            parameters=sum(
-                leaf.size // self.config.seeds
-                for leaf in jax.tree.leaves(chosen.variables["params"])
-            ),
+            parameters=sum(x.size for x in jax.tree.leaves(params)) // self.config.seeds,
             scored="test",
             images=self.feed.sizes["test"],
             accuracy=np.where(diverged(chosen), np.nan, accuracy),
@@ -261,31 +211,3 @@ class Run:
             with writing(self.folder):
                 write_json(self.folder / "results.json", outcome)
         return outcome
-
-
-class Pace:
-    """How many steps a program takes, so that it lasts about a second.
-
-    Then progress is seen and an interruption heard, and starting a program costs nothing.
-
-    >>> pace = Pace()
-    >>> for steps, seconds in (1, 0.01), (4, 0.04), (16, 3.2):
-    ...     pace.took(steps, seconds)
-    ...     print(pace.steps)
-    4
-    16
-    5
-    """
-
-    def __init__(self) -> None:
-        self.steps = 1
-
-    def took(self, steps: int, seconds: float) -> None:
-        """Learns from the last program."""
-        fitting = steps * SECONDS_A_PROGRAM / max(seconds, 1e-6)
-        self.steps = max(1, min(int(fitting), 4 * self.steps))
-
-
-def diverged(chosen: Chosen) -> np.ndarray:
-    """Which seeds have."""
-    return np.asarray(chosen.diverged_at) > 0

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import pytest
 
 from experiments import command_line, theory
-from experiments.classify import __main__ as classify
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def test_what_is_wrong_is_told_from_the_defaults(argv, message, capsys):
     assert capsys.readouterr() == ("", f"error: {message}\n")
 
 
-@pytest.mark.parametrize("module", [classify, theory])
+@pytest.mark.parametrize("module", [theory])
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -289,3 +289,23 @@ def test_error_shortens_a_long_tree():
     with pytest.raises(ValueError, match="more") as error:
         cs.conv_kernels(params)
     assert len(str(error.value)) < 1000
+
+
+def test_conv_mask_is_true_for_exactly_the_kernels():
+    params = {
+        "conv": {"kernel": jnp.ones((3, 3, 1, 8)), "bias": jnp.ones(8)},
+        "dense": {"kernel": jnp.ones((8, 2))},
+        "gone": None,
+    }
+    expected = {
+        "conv": {"kernel": True, "bias": False},
+        "dense": {"kernel": False},
+        "gone": None,
+    }
+    assert cs.conv_mask(params) == expected
+    decay = optax.add_decayed_weights(0.5, cs.conv_mask)
+    updates, _ = decay.update(
+        jax.tree.map(jnp.zeros_like, params), decay.init(params), params
+    )
+    changed = jax.tree.map(lambda leaf: bool((leaf != 0).all()), updates)
+    assert changed == expected

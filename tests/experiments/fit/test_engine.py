@@ -14,7 +14,8 @@ from experiments.data.images import Images
 from experiments.fit.devices import replicated
 from experiments.fit.engine import CROP, Engine, over_seeds
 from experiments.fit.feeds import batches_of
-from experiments.fit.optimizer import learning_rates, optimizer
+from experiments.fit.optimizer import Factors, learning_rates, optimizer
+from experiments.losses import Options
 from experiments.models import build
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -23,6 +24,7 @@ COUNT, BATCH, CLASSES = 35, 8, 3
 STEPS = COUNT // BATCH
 MEAN, DEVIATION = np.array([120], np.float32), np.array([60], np.float32)
 DECAY, MOMENTUM, SMOOTHING = 0.1, 0.9, 0.1
+FACTORS = Factors(learning_rate=1.0, strength=0.0)
 
 
 def images(count=COUNT):
@@ -38,8 +40,8 @@ def engine(model="cnn", dtype="float32", seeds=2):
     rates = learning_rates("step", 0.05, (1,), 2, STEPS)
     return Engine(
         model=build(model, classes=CLASSES, width=0.1, dtype=jnp.dtype(dtype)),
-        optimizer=lambda strength: optimizer(
-            rates, MOMENTUM, DECAY, None, strength, "all"
+        optimizer=lambda factors: optimizer(
+            "sgd", rates, MOMENTUM, DECAY, None, Options(), factors
         ),
         seeds=seeds,
         mean=MEAN,
@@ -51,7 +53,7 @@ def engine(model="cnn", dtype="float32", seeds=2):
 def begun(engine):
     start = engine.start(lambda params: params, images().images)
     start = jax.tree.map(np.asarray, start)
-    return start, *engine.networks(replicated(start), 0.0)
+    return start, *engine.networks(replicated(start), FACTORS)
 
 
 def trained(engine, network, epoch, sizes=(STEPS,)):
@@ -59,7 +61,7 @@ def trained(engine, network, epoch, sizes=(STEPS,)):
     data, first = Images(*replicated(tuple(images()))), 0
     for size in sizes:
         steps = range(first, first + size)
-        network = engine.train(network, 0.0, epoch, steps, BATCH, data)
+        network = engine.train(network, FACTORS, epoch, steps, BATCH, data)
         first += size
     assert first == STEPS
     return network
@@ -158,8 +160,8 @@ def test_images_on_the_device_are_augmented_anew_by_each_seed(relaxed_jax):
     start = {"params": {"Dense_0": {"kernel": jnp.ones((64, 3)), "bias": jnp.ones(3)}}}
     start = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
     data = Images(*replicated(tuple(images())))
-    network, _ = other.networks(start, 0.0)
-    network = other.train(network, 0.0, 3, range(1, 2), BATCH, data)
+    network, _ = other.networks(start, FACTORS)
+    network = other.train(network, FACTORS, 3, range(1, 2), BATCH, data)
     for seed in range(2):
         key = jax.random.fold_in(jax.random.key(seed), 3)
         rows = jax.random.permutation(key, COUNT)[BATCH : 2 * BATCH]
@@ -167,7 +169,7 @@ def test_images_on_the_device_are_augmented_anew_by_each_seed(relaxed_jax):
         pixels = augmented(draw, data.images[rows], CROP)
         assert (pixels != data.images[rows]).any()
         batch = device_batch(Images(pixels, data.labels[rows]))
-        expected, _ = one.networks(start, 0.0)
+        expected, _ = one.networks(start, FACTORS)
         expected = one.train_on(expected, 0.0, batch)
         assert_close(of_seed(network.variables, seed), of_seed(expected.variables, seed))
 
@@ -219,7 +221,7 @@ def test_a_seed_that_diverges_leaves_the_others_as_they_are(relaxed_jax):
     start, network, chosen = begun(one)
     spoilt = jax.tree.map(np.array, start)
     spoilt["params"]["Dense_0"]["bias"][1] = np.inf
-    bad, bad_chosen = one.networks(replicated(spoilt), 0.0)
+    bad, bad_chosen = one.networks(replicated(spoilt), FACTORS)
     ends = []
     for state, best in ((network, chosen), (bad, bad_chosen)):
         for epoch in (1, 2):

@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 
 from experiments.data.images import normalized
+from experiments.fit.build import build_engine
+from experiments.interventions import intervention
 from experiments.options import Config
 from experiments.progress import display
-from experiments.train.__main__ import make_engine, open_feed, open_folder
+from experiments.train.__main__ import open_feed, open_folder
 from experiments.train.loading import load_run
 from experiments.train.run import Run
 
@@ -37,7 +39,13 @@ def ended(tmp_path_factory):
     feed = open_feed(CONFIG, console)
     open_folder(replace(CONFIG, output=folder), feed)
     with display(console, CONFIG.epochs, feed.steps) as shown:
-        Run(CONFIG, make_engine(CONFIG, feed), feed, folder, shown)()
+        Run(
+            CONFIG,
+            build_engine(CONFIG, intervention(CONFIG.method), feed, seeds=CONFIG.seeds),
+            feed,
+            folder,
+            shown,
+        )()
     return folder, feed
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.fit.build import build_engine
 from experiments.fit.engine import Engine
+from experiments.interventions import intervention
 from experiments.options import Config
 from experiments.progress import display
 from experiments.report import write_report
 from experiments.run_folder import claim, plain
-from experiments.train.__main__ import make_engine, open_feed
+from experiments.train.__main__ import open_feed
 from experiments.train.run import Run
 from tests.experiments.train.train_process import ended, start
 
@@ -36,7 +38,9 @@ QUIET = Console(quiet=True)
 def parts():
     """The engine compiles its programs once for all tests."""
     feed = open_feed(CONFIG, QUIET)
-    return make_engine(CONFIG, feed), feed
+    return build_engine(
+        CONFIG, intervention(CONFIG.method), feed, seeds=CONFIG.seeds
+    ), feed
 
 
 def run(parts, folder):

@@ -1,1 +1,0 @@
-"""Trains small CNNs with and without Convolutional Similarity, and compares."""

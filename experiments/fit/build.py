@@ -1,0 +1,87 @@
+"""The one place in which model, optimizer and programs are put together."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from experiments.fit.engine import Engine
+from experiments.fit.feeds import Feed
+from experiments.fit.optimizer import learning_rates, optimizer
+from experiments.interventions import Intervention
+from experiments.losses import Options
+from experiments.models import build
+from experiments.options import Config
+
+
+def build_engine(
+    config: Config,
+    intervention: Intervention,
+    feed: Feed,
+    *,
+    seeds: int,
+    first_seed: int = 0,
+) -> Engine:
+    """The programs that train networks as the options say, on these images.
+
+    They serve every learning rate and strength: `Factors` are arguments of them.
+
+    Args:
+        config: the options; its method, strength and seeds are not looked at.
+        intervention: what is added in training.
+        feed: the images.
+        seeds: number of networks.
+        first_seed: of theirs, which follow each other.
+
+    Raises:
+        ValueError: there is no such model, or the images are too small for it.
+    """
+    schedule = learning_rates(
+        config.schedule, 1.0, config.milestones, config.epochs, feed.steps
+    )
+    return Engine(
+        model=fitting_model(
+            config.model,
+            config.dataset,
+            feed,
+            width=config.width,
+            activation=config.activation,
+            dtype=jnp.dtype(config.dtype),
+        ),
+        optimizer=lambda factors: optimizer(
+            config.optimizer,
+            schedule,
+            config.momentum,
+            config.weight_decay,
+            intervention.during,
+            similarity_options(config),
+            factors,
+        ),
+        seeds=seeds,
+        first_seed=first_seed,
+        mean=feed.mean,
+        deviation=feed.deviation,
+        label_smoothing=config.label_smoothing,
+        augment=config.augment,
+    )
+
+
+def similarity_options(config: Config) -> Options:
+    """The options of Convolutional Similarity."""
+    return Options(config.pairs, config.preserve_norm)
+
+
+def fitting_model(name: str, dataset: str, feed: Feed, **options: Any) -> nn.Module:
+    """The network of that name, for these images.
+
+    Raises:
+        ValueError: there is none, or the images are too small for it.
+    """
+    model = build(name, classes=feed.classes, **options)
+    height, width, _ = feed.shape
+    if min(height, width) < model.smallest_image:
+        raise ValueError(
+            f"--dataset {dataset} has images of {height}x{width}; expected at least "
+            f"{model.smallest_image}x{model.smallest_image} for {name}"
+        )
+    return model

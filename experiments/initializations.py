@@ -1,0 +1,122 @@
+"""What is done to the conv kernels of a network before training.
+
+Every initialization is a function `(params, amount, options)` of one network's parameters
+to those that training starts from, with an amount by default, and amounts that a study
+tries.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+import convsim_jax as cs
+from experiments.losses import PAPER, Loss, Options, Similarity
+
+STEPS = (10.0, 30.0, 100.0, 300.0)
+FACTORS = (0.25, 0.35, 0.5, 0.7)
+FRACTIONS = (0.25, 0.5, 0.75, 1.0)
+
+Function = Callable[[chex.ArrayTree, float, Options], chex.ArrayTree]
+
+
+class Initialization(NamedTuple):
+    """What is done before training.
+
+    Attributes:
+        function: see above.
+        amount: by default.
+        tried: amounts, from the least to the most.
+        unit: what the amount counts: the command line's `--steps` are steps alone.
+        takes: the options that matter.
+    """
+
+    function: Function
+    amount: float = 100.0
+    tried: tuple[float, ...] = STEPS
+    unit: Literal["steps", "factor", "fraction"] = "steps"
+    takes: tuple[str, ...] = ()
+
+    def __call__(self, params: chex.ArrayTree, options: Options) -> chex.ArrayTree:
+        """The parameters of one network that training starts from."""
+        return self.function(params, self.amount, options)
+
+
+def minimizing(loss: Loss, **fixed: Any) -> Initialization:
+    """Steps down a loss, with some options fixed."""
+
+    def minimize(
+        params: chex.ArrayTree, amount: float, options: Options
+    ) -> chex.ArrayTree:
+        return loss.minimize(params, int(amount), options._replace(**fixed))
+
+    names = Options._fields if isinstance(loss, Similarity) else ()
+    return Initialization(minimize, takes=tuple(n for n in names if n not in fixed))
+
+
+def then_norms_of_paper(first: Initialization) -> Initialization:
+    """Another initialization, then each kernel scaled as the paper's loss scales it.
+
+    The amount is the number of steps down the paper's loss that the norms are taken from.
+    """
+
+    def function(
+        params: chex.ArrayTree, amount: float, options: Options
+    ) -> chex.ArrayTree:
+        reached = PAPER.minimize(params, int(amount), options)
+        return with_norms_of(first(params, options), reached)
+
+    return Initialization(function, takes=Options._fields)
+
+
+def then_factor(first: Initialization) -> Initialization:
+    """Another initialization, then all conv kernels times a factor, the amount."""
+
+    def function(
+        params: chex.ArrayTree, amount: float, options: Options
+    ) -> chex.ArrayTree:
+        started = first(params, options)
+        return map_kernels(lambda kernel: amount * kernel, started)
+
+    return Initialization(function, 0.5, FACTORS, "factor", first.takes)
+
+
+def without_mean(
+    params: chex.ArrayTree, amount: float, options: Options
+) -> chex.ArrayTree:
+    """Kernels less a fraction of each spatial filter's mean, with the norms they had."""
+
+    def less(kernel: jax.Array) -> jax.Array:
+        if kernel.shape[:2] == (1, 1):
+            return kernel
+        return kernel - amount * kernel.mean((0, 1), keepdims=True)
+
+    return with_norms_of(map_kernels(less, params), params)
+
+
+def with_norms_of(params: chex.ArrayTree, reference: chex.ArrayTree) -> chex.ArrayTree:
+    """Each conv kernel of a network scaled to the norm of the one in `reference`."""
+
+    def scale(kernel: jax.Array, other: jax.Array) -> jax.Array:
+        norm = jnp.linalg.vector_norm
+        return kernel * (norm(other) / norm(kernel))
+
+    return map_kernels(scale, params, reference)
+
+
+def map_kernels(
+    function: Callable[..., jax.Array], params: chex.ArrayTree, *others: chex.ArrayTree
+) -> chex.ArrayTree:
+    """Maps the conv kernels of a network, and leaves its other parameters alone."""
+    return jax.tree.map(
+        lambda is_kernel, *leaves: function(*leaves) if is_kernel else leaves[0],
+        cs.conv_mask(params),
+        params,
+        *others,
+    )
+
+
+UNCHANGED = Initialization(lambda params, amount, options: params, 0.0, (0.0,))
+ZERO_MEAN = Initialization(without_mean, 1.0, FRACTIONS, "fraction")

@@ -1,0 +1,161 @@
+"""Losses on the conv kernels of a network: Convolutional Similarity, and its rivals.
+
+Each can be minimised before training, or added in training. All are summed over layers.
+"""
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any, Literal, NamedTuple, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import convsim_jax as cs
+from convsim_jax import orthogonality
+
+OfKernel = Callable[[jax.Array], jax.Array]
+
+Pairs = Literal["all", "adjacent"]
+# How alike two pixels of a natural image are, at a distance of one.
+CORRELATION = 0.9
+
+
+class Options(NamedTuple):
+    """What the command line may say of Convolutional Similarity.
+
+    Attributes:
+        pairs: pairs of kernels that it is summed over: `"all"` or `"adjacent"`.
+        preserve_norm: whether steps down it keep each output channel's norm.
+    """
+
+    pairs: Pairs = "all"
+    preserve_norm: bool = False
+
+
+class Added(Protocol):
+    """A loss on the conv kernels of a network that can be added in training."""
+
+    def add_gradient(
+        self, strength: Any, options: Options
+    ) -> optax.GradientTransformation:
+        """Adds `strength`, which may be traced, times the gradient to the updates."""
+
+
+class Loss(Added, Protocol):
+    """One that can be minimised before training too."""
+
+    def minimize(
+        self, params: chex.ArrayTree, steps: int, options: Options
+    ) -> chex.ArrayTree:
+        """The parameters after that many steps of Adam at 2e-3."""
+
+
+class Similarity(NamedTuple):
+    """Convolutional Similarity, with options as `cs.total_similarity` takes them."""
+
+    channels: Literal["matched", "cross"]
+    normalize: bool
+
+    def minimize(
+        self, params: chex.ArrayTree, steps: int, options: Options
+    ) -> chex.ArrayTree:
+        """See `Loss`."""
+        return cs.minimize_similarity(
+            params, steps, **self._asdict(), **options._asdict()
+        )[0]
+
+    def add_gradient(
+        self, strength: Any, options: Options
+    ) -> optax.GradientTransformation:
+        """See `Loss`."""
+        return cs.add_convolutional_similarity(
+            strength, pairs=options.pairs, **self._asdict()
+        )
+
+
+class Penalty(NamedTuple):
+    """Another loss, of which one kernel is told; it has no options."""
+
+    of_kernel: OfKernel
+
+    def total(self, params: chex.ArrayTree) -> jax.Array:
+        """The sum over the conv kernels of a network."""
+        kernels = cs.conv_kernels(params).values()
+        return jnp.stack([self.of_kernel(kernel) for kernel in kernels]).sum()
+
+    def minimize(
+        self, params: chex.ArrayTree, steps: int, options: Options
+    ) -> chex.ArrayTree:
+        """See `Loss`."""
+        optimizer = optax.adam(2e-3)
+
+        def step(_: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(self.total)(params), state, params)
+            return optax.apply_updates(params, updates), state
+
+        carry = (params, optimizer.init(params))
+        return jax.lax.fori_loop(0, steps, step, carry)[0]
+
+    def add_gradient(
+        self, strength: Any, options: Options
+    ) -> optax.GradientTransformation:
+        """See `Loss`."""
+
+        def add(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
+            return jax.tree.map(
+                lambda u, g: u + strength * g, updates, jax.grad(self.total)(params)
+            )
+
+        return optax.stateless(add)
+
+
+class Decay(NamedTuple):
+    """Half the squared norm of the conv kernels: weight decay of no other weights."""
+
+    def add_gradient(
+        self, strength: Any, options: Options
+    ) -> optax.GradientTransformation:
+        """See `Added`."""
+        return optax.add_decayed_weights(strength, cs.conv_mask)
+
+
+def squared_cosine(kernel: jax.Array) -> jax.Array:
+    """Mean over pairs of the squared cosine of two kernels: 0 if all are orthogonal."""
+    M = kernel.shape[-1]
+    squares = jnp.square(cs.kernel_cosine_similarity(kernel))
+    return jnp.triu(squares, 1).sum() / max(M * (M - 1) / 2, 1)
+
+
+def squared_cosine_on_images(kernel: jax.Array) -> jax.Array:
+    """The same, of the maps of natural images, to which all lags contribute.
+
+    The inner product of two maps is that of their kernels in the metric of the images'
+    autocorrelation, for which `CORRELATION ** distance` is taken, the same in every
+    channel and 0 between channels.
+    """
+    height, width, *_ = kernel.shape
+    taps = np.array(list(product(range(height), range(width))), float)
+    distance = np.linalg.norm(taps[:, None] - taps[None], axis=-1)
+    root = np.linalg.cholesky(CORRELATION**distance).T
+    seen = jnp.tensordot(
+        jnp.asarray(root, kernel.dtype),
+        kernel.reshape(len(taps), *kernel.shape[2:]),
+        axes=1,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return squared_cosine(seen.reshape(kernel.shape))
+
+
+PAPER = Similarity(channels="matched", normalize=False)
+SCALE_FREE = Similarity(channels="cross", normalize=True)
+MATCHED = Similarity(channels="matched", normalize=True)
+COSINE = Penalty(squared_cosine)
+IMAGE_METRIC = Penalty(squared_cosine_on_images)
+SOFT_ORTHOGONALITY = Penalty(orthogonality.soft_orthogonality)
+RESTRICTED_ISOMETRY = Penalty(orthogonality.spectral_restricted_isometry)
+CONVOLUTIONAL_ORTHOGONALITY = Penalty(orthogonality.convolutional_orthogonality)
+DECAY = Decay()

@@ -1,1 +1,0 @@
-"""Whether Convolutional Similarity helps: every claim of the paper, measured."""
