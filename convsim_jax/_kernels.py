@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convsim_jax._correlation import check_kernel
-from convsim_jax._paths import leaves_by_path, summary, path_of
+from convsim_jax._paths import leaves_by_path, path_of, summary
 
 Layout = Literal["HWIO", "OIHW"]
 Mask: TypeAlias = chex.ArrayTree | Callable[[chex.ArrayTree], chex.ArrayTree]
