@@ -3,8 +3,7 @@
 __version__ = "0.1.0"
 
 from convsim_jax import orthogonality
-from convsim_jax._autocorrelation import autocorrelation
-from convsim_jax._correlation import cross_correlate
+from convsim_jax._definition import autocorrelation, cross_correlate
 from convsim_jax._feature_maps import (
     decorrelation,
     effective_maps,
@@ -14,13 +13,13 @@ from convsim_jax._initialization import SimilarityHistory, minimize_similarity
 from convsim_jax._kernels import conv_kernels, conv_mask
 from convsim_jax._layers import ConvLayer, ConvLayers, conv_layers
 from convsim_jax._matrices import kernel_cosine_similarity, similarity_matrix
-from convsim_jax._objective import convolutional_similarity
 from convsim_jax._redundancy import (
     LayerRedundancy,
     RedundancyReport,
     redundancy_report,
 )
 from convsim_jax._report import LayerSimilarity, SimilarityReport, similarity_report
+from convsim_jax._similarity import Channels, Pairs, convolutional_similarity
 from convsim_jax._total import total_similarity
 from convsim_jax._transform import (
     AddConvolutionalSimilarityState,
@@ -34,6 +33,8 @@ __all__ = [
     "convolutional_similarity",
     "similarity_matrix",
     "kernel_cosine_similarity",
+    "Pairs",
+    "Channels",
     # What it is compared with.
     "orthogonality",
     # Feature maps.

@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convsim_jax._correlation import accumulation_dtype
+from convsim_jax._checks import accumulation_dtype, check_groups
 from convsim_jax._norms import inverse_sqrt
-from convsim_jax._objective import check_groups
-from convsim_jax._sharding import in_auto_axes, replicated
+from convsim_jax._xla import in_auto_axes, replicated
 
 
 def feature_map_similarity(

@@ -1,5 +1,6 @@
 """Iterative initialization: minimise Convolutional Similarity before training."""
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -8,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from convsim_jax._correlation import accumulation_dtype
-from convsim_jax._counts import as_count
+from convsim_jax._checks import accumulation_dtype, check_count
 from convsim_jax._kernels import (
     Layout,
     Mask,
@@ -17,8 +17,8 @@ from convsim_jax._kernels import (
     to_layout,
 )
 from convsim_jax._norms import channel_norms, with_channel_norms
-from convsim_jax._objective import Channels, Objective, Pairs
 from convsim_jax._paths import map_leaves
+from convsim_jax._similarity import Channels, Objective, Pairs
 from convsim_jax._total import GroupCounts, group_counts, sum_over_layers
 
 DEFAULT_OPTIMIZER = optax.adam(2e-3)
@@ -90,24 +90,21 @@ def minimize_similarity(
 
     Source: Belmekki et al., arXiv 2411.03226, section 5 (iterative initialization).
     """
-    count = as_count(steps)
-    if count is None or count < 0:
-        raise ValueError(f"steps is {steps!r}; expected an int, 0 or larger")
     kernels = conv_kernels(params, mask=mask, layout=layout)
     groups = group_counts(kernels, feature_group_count)
     kernels, history = _minimize(
         kernels,
-        steps=count,
+        steps=check_count(steps, "steps", least=0),
         optimizer=optimizer,
-        objective=Objective(pairs, channels, normalize).check(),
+        objective=Objective(pairs, channels, normalize),
         groups=tuple(groups.items()),
         preserve_norm=preserve_norm,
     )
 
-    def replace(leaf: jax.Array, kernel: jax.Array) -> jax.Array:
+    def in_layout(leaf: jax.Array, kernel: jax.Array) -> jax.Array:
         return to_layout(kernel, layout).astype(jnp.asarray(leaf).dtype)
 
-    return map_leaves(replace, params, kernels), history
+    return map_leaves(in_layout, params, kernels), history
 
 
 @partial(
@@ -124,7 +121,7 @@ def _minimize(
 ) -> tuple[dict[str, jax.Array], SimilarityHistory]:
     kernels = {k: x.astype(accumulation_dtype(x.dtype)) for k, x in kernels.items()}
     initial_norms = jax.tree.map(channel_norms, kernels)
-    scale_free = objective._replace(normalize=True)
+    scale_free = replace(objective, normalize=True)
 
     def record(kernels: dict[str, jax.Array], loss: jax.Array) -> SimilarityHistory:
         return SimilarityHistory(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convsim_jax._correlation import check_kernel
+from convsim_jax._checks import check_kernel
 from convsim_jax._paths import leaves_by_path, path_of, summary
 
 Layout = Literal["HWIO", "OIHW"]

@@ -1,5 +1,6 @@
 """Matrices of the similarity of every two output channels of one kernel."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import chex
@@ -7,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convsim_jax._correlation import accumulation_dtype, check_kernel
+from convsim_jax._checks import accumulation_dtype, check_kernel
 from convsim_jax._norms import inverse_scale, inverse_sqrt
-from convsim_jax._objective import Channels, Objective, check_groups
 from convsim_jax._planes import form_of
-from convsim_jax._sharding import in_auto_axes, replicated
+from convsim_jax._similarity import Channels, Geometry, Objective, check_geometry
+from convsim_jax._xla import in_auto_axes, replicated
 
 
 def similarity_matrix(
@@ -20,6 +21,8 @@ def similarity_matrix(
     channels: Channels = "matched",
     normalize: bool = False,
     feature_group_count: int = 1,
+    strides: int | Sequence[int] = 1,
+    transposed: bool = False,
 ) -> jax.Array:
     r"""Convolutional Similarity of every two output channels of one conv kernel.
 
@@ -31,6 +34,8 @@ def similarity_matrix(
       normalize: Return `CS(i,j) / sqrt(CS(i,i) CS(j,j))`, the cosine of two
         autocorrelations: in [0, 1], and 1 where the power spectra are proportional.
       feature_group_count: Number of groups of a grouped convolution.
+      strides: Of the convolution, as in `convolutional_similarity`.
+      transposed: Whether it is transposed, as in `convolutional_similarity`.
 
     Returns:
       Symmetric array of shape `(M, M)` and the kernel's dtype; 0 between channels of
@@ -49,25 +54,25 @@ def similarity_matrix(
     Source: Belmekki et al., arXiv 2411.03226, section 3, by Parseval's identity.
     """
     kernel = check_kernel(kernel)
-    groups = check_groups(kernel, feature_group_count)
-    objective = Objective(channels=channels, normalize=normalize).check()
-    return _matrix(kernel, objective, groups).astype(kernel.dtype)
+    objective = Objective(channels=channels, normalize=normalize)
+    geometry = check_geometry(kernel, feature_group_count, strides, transposed)
+    return _matrix(kernel, objective, geometry).astype(kernel.dtype)
 
 
-@partial(jax.jit, static_argnames=("objective", "groups"))
-def _matrix(kernel: jax.Array, objective: Objective, groups: int) -> jax.Array:
+@partial(jax.jit, static_argnames=("objective", "geometry"))
+def _matrix(kernel: jax.Array, objective: Objective, geometry: Geometry) -> jax.Array:
+    groups, strides, transposed = geometry
+
     def matrix(kernel: jax.Array) -> jax.Array:
         if objective.normalize:
             kernel = kernel * inverse_scale(kernel)
-        form = form_of(kernel, cross=objective.channels == "cross")
+        cross = objective.channels == "cross"
+        form = form_of(kernel, cross=cross, strides=strides, transposed=transposed)
         C, M = kernel.shape[-2:]
-        rows = [
-            w**0.5 * Y.reshape(-1, M)
-            for w, Y in zip(
-                form.weights, form.planes_of(kernel.reshape(-1, C, M)), strict=True
-            )
-        ]
-        return _gram_matrix(jnp.concatenate(rows), objective.normalize, groups)
+        planes = form.planes(kernel.reshape(-1, C, M))
+        weighted = [w**0.5 * Y for w, Y in zip(form.weights, planes, strict=True)]
+        columns = jnp.concatenate([Y.reshape(-1, M) for Y in weighted])
+        return _gram_matrix(columns, objective.normalize, groups)
 
     kernel = kernel.astype(accumulation_dtype(kernel.dtype))
     return in_auto_axes(matrix, kernel, replicated)

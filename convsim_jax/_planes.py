@@ -1,18 +1,23 @@
-"""Planes: two forms of the autocorrelation, that the objective runs on.
+"""Planes: what the similarity of two output channels is an inner product of.
 
-Both are lists of arrays `Y` of shape `(..., M)` with one weight each, such that
+A list of arrays `Y` of shape `(..., M)` with one weight each, such that
 
     CS(i,j) = sum over planes of weight * <Y[..., i], Y[..., j]>
 
-for every two output channels i and j. `lag_planes` writes the autocorrelation out as
-products of shifted taps: elementwise work that XLA fuses, and the fastest for small
-windows. It unrolls over pairs of taps, so larger windows take `spectral_plane`, the power
-spectrum as one matrix product.
+for every two output channels i and j. Every plane is a sum of products of two taps of one
+filter, at a fixed lag: the autocorrelation at that lag. Which products belong together
+follows from the convolution (`tap_pairs`). There are two forms:
+
+- `Products` writes them out: elementwise work that XLA fuses, the fastest for small
+  windows. It unrolls over pairs of taps.
+- `Spectrum` takes them by a Fourier transform of the taps, one matrix product, for
+  windows of any size.
 
 The kernel comes here as its taps, of shape `(taps, C, M)`, and with it a scale of its
 channels, of shape `(1, 1, M)`: multiplied tap by tap, a scaled kernel is never written.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,63 +28,207 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from convsim_jax._autocorrelation import half_lags
 from convsim_jax._blocks import map_blocks, number_of_blocks, sum_over_blocks
+from convsim_jax._definition import half_lags
+from convsim_jax._xla import elementwise_sum, in_one_pass
 
 Planes = Sequence[jax.Array]
 Scale = jax.Array | float
+TapPairs = Sequence[Sequence[tuple[int, int]]]
 
-# A 3x3 window has 45 products of taps, a 5x5 one 325: seconds of compilation.
-MAX_UNROLLED_TAPS = 9
+# As many as a 3x3 window has. A 5x5 one has 325: seconds of compilation.
+MAX_PRODUCTS = 45
 
-# Materialises its arrays: XLA neither computes them again wherever they are used, nor
-# finds that what comes after shares anything else with what came before.
-once: Callable = lax.optimization_barrier
+_matmul = partial(jnp.tensordot, axes=1, precision=lax.Precision.HIGHEST)
 
 
 class Form(NamedTuple):
-    """How the similarities of a kernel are computed.
+    """How the planes of a kernel are computed.
 
     Attributes:
-      planes_of: Planes of a kernel, times a scale if one is given.
-      gradient_of: Its transpose at a kernel: from the derivative by each plane to the
+      planes: Planes of a kernel, times a scale if one is given.
+      gradient: Its transpose at a kernel: from the derivative by each plane to the
         derivative by the kernel, and the inner product of that and the kernel.
       weights: The weight of each plane.
-      kept: Whether planes are best computed once, not again in every pass.
+      stored: Whether planes are best computed once and stored, not again in every pass.
       blocks: Number of blocks of input channels, to be computed one by one.
     """
 
-    planes_of: Callable[..., Planes]
-    gradient_of: Callable[..., tuple[jax.Array, jax.Array]]
+    planes: Callable[..., Planes]
+    gradient: Callable[..., tuple[jax.Array, jax.Array]]
     weights: Sequence[float]
-    kept: bool
+    stored: bool
     blocks: int = 1
 
 
-def form_of(kernel: jax.Array, *, cross: bool, groups: int = 1) -> Form:
-    """The form for a kernel `(*window, C, M)`: of matched channels, or across them."""
+def form_of(
+    kernel: jax.Array,
+    *,
+    cross: bool,
+    strides: Sequence[int] = (),
+    transposed: bool = False,
+    groups: int = 1,
+) -> Form:
+    """The form for a kernel `(*window, C, M)`, one of `groups` that run together.
+
+    Args:
+      kernel: Of one group.
+      cross: Whether every two input channels are compared, or each with itself.
+      strides: Of the convolution, one for each axis of the window; () where all are 1.
+      transposed: Whether the convolution is transposed.
+      groups: Number of groups.
+    """
     window = kernel.shape[:-2]
-    if math.prod(window) <= MAX_UNROLLED_TAPS:
-        of_lags = partial(lag_planes, window), partial(lag_gradient, window)
-        matched = Form(*of_lags, lag_weights(window), kept=False)
+    # A stride over the window leaves lag zero alone, as one of the window does.
+    strides = tuple(map(min, strides or (1,) * len(window), window))
+    pairs = tap_pairs(window, strides, transposed)
+    if sum(map(len, pairs.values())) <= MAX_PRODUCTS:
+        weights = [2.0 if any(lag) else 1.0 for lag, _ in pairs]
+        products = tuple(pairs.values())
+        functions = partial(product_planes, products), partial(product_gradient, products)
+        matched = Form(*functions, weights, stored=False)
     else:
-        of_spectrum = partial(spectral_plane, window), partial(spectral_gradient, window)
+        transform = phase_transform(window, strides)
+        combine = phase_products if transposed and max(strides) > 1 else phase_energy
+        functions = (
+            partial(spectral_planes, transform, combine),
+            partial(spectral_gradient, transform, combine),
+        )
         blocks = number_of_blocks(kernel, groups)
-        matched = Form(*of_spectrum, [1.0], kept=True, blocks=blocks)
+        matched = Form(*functions, [1.0], stored=True, blocks=blocks)
     if not cross:
         return matched
-    of_sums = partial(cross_plane, matched), partial(cross_gradient, matched)
-    return Form(*of_sums, [1.0], kept=True)
+    functions = partial(cross_planes, matched), partial(cross_gradient, matched)
+    return Form(*functions, [1.0], stored=True)
 
 
-def cross_plane(matched: Form, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
+def tap_pairs(
+    window: Sequence[int], strides: Sequence[int], transposed: bool
+) -> dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[int, int]]]:
+    """The pairs of taps of each plane, by lag and phase; lag zero comes first.
+
+    A strided convolution sees the lags that are multiples of its strides. A transposed
+    one sees every lag, but a pixel of its input meets only the taps of one phase: pairs
+    count apart by the phase `n mod stride` of their first tap n. Lags l and -l hold the
+    same pairs: one of them is here, and counts twice.
+
+    >>> tap_pairs((2,), (1,), False)
+    {((0,), ()): [(0, 0), (1, 1)], ((1,), ()): [(0, 1)]}
+    """
+    planes: dict = {}
+    taps = enumerate(np.ndindex(*window))
+    for (i, n), (j, m) in itertools.combinations_with_replacement(taps, 2):
+        lag = tuple(b - a for a, b in zip(n, m, strict=True))
+        phase = tuple(a % s for a, s in zip(n, strides, strict=True))
+        if transposed:
+            planes.setdefault((lag, phase), []).append((i, j))
+        elif not any(x % s for x, s in zip(lag, strides, strict=True)):
+            planes.setdefault((lag, ()), []).append((i, j))
+    return planes
+
+
+def product_planes(pairs: TapPairs, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
+    """One plane `(1, C, M)` for each list of pairs: `sum K[i] K[j]` over them."""
+    taps = _taps(kernel, scale)
+    return [elementwise_sum([taps[i] * taps[j] for i, j in plane]) for plane in pairs]
+
+
+def product_gradient(
+    pairs: TapPairs, slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """`product_planes` transposed: tap i is the sum of `slope K[j]` over its pairs."""
+    taps = _taps(kernel, scale)
+    terms: list[list[jax.Array]] = [[] for _ in taps]
+    for plane, slope in zip(pairs, slopes, strict=True):
+        if plane[0][0] == plane[0][1]:  # lag zero: squares
+            slope = 2 * slope
+        for i, j in plane:
+            terms[i].append(slope * taps[j])
+            if i != j:
+                terms[j].append(slope * taps[i])
+    gradient = [scale * elementwise_sum(term) for term in terms]
+    unscaled = _taps(kernel)
+    products = [x * y for x, y in zip(unscaled, gradient, strict=True)]
+    *gradient, product = in_one_pass([*gradient, elementwise_sum(products)])
+    return jnp.concatenate(gradient), product.sum()
+
+
+def _taps(kernel: jax.Array, scale: Scale = 1.0) -> list[jax.Array]:
+    return [scale * tap for tap in lax.split(kernel, [1] * len(kernel), axis=0)]
+
+
+def spectral_planes(
+    transform: np.ndarray, combine: Callable, kernel: jax.Array, scale: Scale = 1.0
+) -> Planes:
+    """One plane of weight 1: what `combine` makes of the spectra of the phases."""
+    return [combine(_spectra(transform, scale * kernel))]
+
+
+def spectral_gradient(
+    transform: np.ndarray,
+    combine: Callable,
+    slopes: Planes,
+    kernel: jax.Array,
+    scale: Scale = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """`spectral_planes` transposed."""
+    plane, transpose = jax.vjp(combine, _spectra(transform, scale * kernel))
+    (slopes_of_spectra,) = transpose(jnp.broadcast_to(slopes[0], plane.shape))
+    by_tap = jnp.asarray(transform.reshape(-1, len(kernel)).T, kernel.dtype)
+    rows = slopes_of_spectra.reshape(-1, *kernel.shape[1:])
+    gradient = scale * _matmul(by_tap, rows)
+    return gradient, jnp.sum(kernel * gradient)
+
+
+def _spectra(transform: np.ndarray, kernel: jax.Array) -> jax.Array:
+    """Real and imaginary part of each phase, of shape `(2, phases, F, C, M)`."""
+    by_row = jnp.asarray(transform.reshape(-1, len(kernel)), kernel.dtype)
+    rows = _matmul(by_row, kernel)
+    return rows.reshape(*transform.shape[:-1], *kernel.shape[1:])
+
+
+def phase_energy(spectra: jax.Array) -> jax.Array:
+    """Of a convolution: the power spectra of all phases, added up."""
+    rows = spectra.reshape(-1, *spectra.shape[2:])
+    return elementwise_sum([row * row for row in lax.split(rows, [1] * len(rows))])[0]
+
+
+def phase_products(spectra: jax.Array) -> jax.Array:
+    """Of a transposed convolution: the cross-spectra of every two phases."""
+    a, b = lax.split(spectra[:, :, None], [1, 1])
+    c, d = lax.split(spectra[:, None], [1, 1])
+    products = jnp.concatenate([a * c + b * d, a * d - b * c])
+    return products.reshape(-1, *spectra.shape[3:])
+
+
+def phase_transform(window: Sequence[int], strides: Sequence[int]) -> np.ndarray:
+    """The Fourier transform of each phase of the taps: `(2, phases, F, taps)`.
+
+    Phase p holds the taps n with `n mod stride = p`: with a stride of 1 there is one.
+    A transform has as many frequencies as a phase has lags, an odd number an axis, so
+    that only frequency zero is its own conjugate: that one and one of each other pair
+    are here. The weight of a pair, two, and Parseval's factor, one over the number of
+    all frequencies, are in the transform.
+    """
+    taps = np.stack(list(np.ndindex(*window)))
+    taps_of_phase = [-(-n // s) for n, s in zip(window, strides, strict=True)]
+    size = 2 * np.asarray(taps_of_phase) - 1
+    half = np.asarray(half_lags(taps_of_phase), float)
+    angles = 2 * np.pi * (half / size) @ (taps // strides).T
+    weights = np.where(np.any(half, axis=1), 2.0, 1.0) / size.prod()
+    phases = np.stack(list(np.ndindex(*strides)))
+    in_phase = np.all(taps[None] % strides == phases[:, None], axis=-1)
+    waves = np.stack([np.cos(angles), np.sin(angles)]) * weights[:, None] ** 0.25
+    return waves[:, None] * in_phase[None, :, None]
+
+
+def cross_planes(matched: Form, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
     """One plane `(L, 1, M)` of weight 1: matched planes, summed over input channels."""
-    of_block = partial(_cross_plane, matched, scale)
-    return sum_over_blocks(of_block, kernel, matched.blocks)
+    return sum_over_blocks(partial(_cross_planes, matched, scale), kernel, matched.blocks)
 
 
-def _cross_plane(matched: Form, scale: Scale, kernel: jax.Array) -> Planes:
-    """`cross_plane` of one block.
+def _cross_planes(matched: Form, scale: Scale, kernel: jax.Array) -> Planes:
+    """`cross_planes` of one block.
 
     Planes of even and odd channels are added up first: written whole, they would be more
     than the kernel. Halves of sharded channels would lie on different devices.
@@ -88,8 +237,8 @@ def _cross_plane(matched: Form, scale: Scale, kernel: jax.Array) -> Planes:
     parts = math.gcd(C, 2)
     halves = jnp.split(kernel.reshape(taps, -1, parts, M), parts, axis=2)
     scale = jnp.reshape(scale, (1, 1, 1, -1))
-    planes = zip(*(matched.planes_of(half, scale) for half in halves), strict=True)
-    sums = [Y.sum((1, 2)) for Y in written([sum_of(Y) for Y in planes])]
+    planes = zip(*(matched.planes(half, scale) for half in halves), strict=True)
+    sums = [Y.sum((1, 2)) for Y in in_one_pass([elementwise_sum(Y) for Y in planes])]
     scaled = [w**0.5 * Y for w, Y in zip(matched.weights, sums, strict=True)]
     return [jnp.stack(scaled).reshape(-1, 1, M)]
 
@@ -97,153 +246,8 @@ def _cross_plane(matched: Form, scale: Scale, kernel: jax.Array) -> Planes:
 def cross_gradient(
     matched: Form, slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """`cross_plane` transposed: every input channel has the slopes of the sum."""
+    """`cross_planes` transposed: every input channel has the slopes of the sum."""
     rows = jnp.split(slopes[0], len(matched.weights))
     scaled = [w**0.5 * row for w, row in zip(matched.weights, rows, strict=True)]
-    of_block = partial(matched.gradient_of, scaled, scale=scale)
-    return map_blocks(of_block, kernel, matched.blocks)
-
-
-def lag_planes(window: Sequence[int], kernel: jax.Array, scale: Scale = 1.0) -> Planes:
-    """One plane of shape `(1, C, M)` for each of `half_lags`: `sum_n K[n] K[n + l]`."""
-    tap = _taps(window, kernel, scale)
-
-    def at_lag(lag: tuple[int, ...]) -> jax.Array:
-        shifted = {n: tuple(i + j for i, j in zip(n, lag, strict=True)) for n in tap}
-        return sum_of([tap[n] * tap[m] for n, m in shifted.items() if m in tap])
-
-    return [at_lag(lag) for lag in half_lags(window)]
-
-
-def lag_gradient(
-    window: Sequence[int], slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
-) -> tuple[jax.Array, jax.Array]:
-    """`lag_planes` transposed: tap n is `sum over l slope[l] (K[n + l] + K[n - l])`."""
-    tap = _taps(window, kernel, scale)
-    slope = {}
-    for lag, x in zip(half_lags(window), slopes, strict=True):
-        slope[tuple(-i for i in lag)] = slope[lag] = x
-    zero = (0,) * len(window)
-    slope[zero] = 2 * slope[zero]
-
-    def at_tap(n: tuple[int, ...]) -> jax.Array:
-        lags = {m: tuple(i - j for i, j in zip(m, n, strict=True)) for m in tap}
-        return scale * sum_of([slope[lag] * tap[m] for m, lag in lags.items()])
-
-    gradient = [at_tap(n) for n in tap]
-    taps = _taps(window, kernel).values()
-    products = sum_of([x * y for x, y in zip(taps, gradient, strict=True)])
-    *gradient, products = written([*gradient, products])
-    return jnp.concatenate(gradient), products.sum()
-
-
-def _taps(
-    window: Sequence[int], kernel: jax.Array, scale: Scale = 1.0
-) -> dict[tuple[int, ...], jax.Array]:
-    taps = lax.split(kernel, [1] * len(kernel), axis=0)
-    return dict(zip(np.ndindex(*window), [scale * x for x in taps], strict=True))
-
-
-def lag_weights(window: Sequence[int]) -> list[float]:
-    """The weights of `lag_planes`: lag zero counts once, others for both signs."""
-    return [1.0] + [2.0] * (len(half_lags(window)) - 1)
-
-
-def spectral_plane(
-    window: Sequence[int], kernel: jax.Array, scale: Scale = 1.0
-) -> Planes:
-    """The power spectrum: one plane `(F, C, M)` of weight 1.
-
-    It holds frequency zero, and one of each other pair of frequencies. There are as many
-    frequencies as lags, `2 N - 1` an axis, which is odd: only frequency zero is its own
-    conjugate. The weight of a pair, two, and Parseval's factor, one over the number of
-    all frequencies, are in the transform.
-    """
-    real, imaginary = _spectrum(window, scale * kernel)
-    return [real * real + imaginary * imaginary]
-
-
-def spectral_gradient(
-    window: Sequence[int], slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
-) -> tuple[jax.Array, jax.Array]:
-    """`spectral_plane` transposed."""
-    real, imaginary = _spectrum(window, scale * kernel)
-    slope = 2 * slopes[0]
-    by_part = jnp.concatenate([slope * real, slope * imaginary])
-    transform = _transform(window, kernel.dtype)
-    gradient = scale * jnp.tensordot(
-        transform.T, by_part, axes=1, precision=lax.Precision.HIGHEST
-    )
-    return gradient, jnp.sum(kernel * gradient)
-
-
-def _spectrum(window: Sequence[int], kernel: jax.Array) -> Sequence[jax.Array]:
-    """The real and the imaginary part, each of shape `(F, C, M)`."""
-    transform = _transform(window, kernel.dtype)
-    parts = jnp.tensordot(transform, kernel, axes=1, precision=lax.Precision.HIGHEST)
-    return jnp.split(parts, 2)
-
-
-def _transform(window: Sequence[int], dtype: jnp.dtype) -> jax.Array:
-    size = 2 * np.asarray(window) - 1
-    frequencies = np.asarray(half_lags(window)) / size
-    phase = 2 * np.pi * frequencies @ np.stack(list(np.ndindex(*window))).T
-    scale = (np.asarray(lag_weights(window)) / size.prod()) ** 0.25
-    parts = [f(phase) * scale[:, None] for f in (np.cos, np.sin)]
-    return jnp.asarray(np.concatenate(parts), dtype)
-
-
-@jax.custom_jvp
-def written(arrays: Planes) -> Planes:
-    """The same arrays, of one shape, all written to memory in one pass.
-
-    XLA's CPU backend computes an array a pass, with all that it shares with others, but
-    for a reduction of many operands: here over each array and a zero. Other backends
-    compute several arrays in one pass.
-    """
-    return lax.platform_dependent(tuple(arrays), cpu=_reduced, default=lambda x: x)
-
-
-def _reduced(arrays: Planes) -> Planes:
-    if len(arrays) == 1:
-        return tuple(arrays)
-    shape = (2, *arrays[0].shape)
-    zeros = jnp.zeros(shape, arrays[0].dtype)
-    first = lax.broadcasted_iota(np.int32, shape, 0) == 0
-    return add_up(
-        [lax.select(first, lax.broadcast(x, (2,)), zeros) for x in arrays], -len(shape)
-    )
-
-
-@written.defjvp
-def _written_jvp(arrays: tuple[Planes], tangents: tuple[Planes]) -> tuple[Planes, Planes]:
-    return written(*arrays), tuple(tangents[0])
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def add_up(planes: Planes, axis: int) -> Planes:
-    """Each plane summed over an axis, counted from the end.
-
-    All by one reduction of many operands: XLA fuses it with what makes them.
-    """
-    zeros = [jnp.zeros((), Y.dtype) for Y in planes]
-    return tuple(lax.reduce(tuple(planes), tuple(zeros), _add, (planes[0].ndim + axis,)))
-
-
-def _add(a: Planes, b: Planes) -> Planes:
-    return tuple(x + y for x, y in zip(a, b, strict=True))
-
-
-@add_up.defjvp
-def _add_up_jvp(
-    axis: int, planes: tuple[Planes], tangents: tuple[Planes]
-) -> tuple[Planes, Planes]:
-    return add_up(*planes, axis), tuple(X.sum(axis) for X in tangents[0])
-
-
-def sum_of(terms: Sequence[jax.Array]) -> jax.Array:
-    """Elementwise sum of arrays, without the zero that `sum` would start from."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    gradient = partial(matched.gradient, scaled, scale=scale)
+    return map_blocks(gradient, kernel, matched.blocks)

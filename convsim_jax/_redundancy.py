@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convsim_jax._correlation import accumulation_dtype
+from convsim_jax._checks import accumulation_dtype
 from convsim_jax._feature_maps import check_maps, correlations, feature_map_similarity
 from convsim_jax._norms import inverse_scale, inverse_sqrt
 from convsim_jax._table import aligned_table

@@ -6,10 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from convsim_jax._correlation import accumulation_dtype
+from convsim_jax._checks import accumulation_dtype
 from convsim_jax._kernels import Layout, Mask, conv_kernels
 from convsim_jax._matrices import kernel_cosine_similarity
-from convsim_jax._objective import Channels, Pairs, convolutional_similarity
+from convsim_jax._similarity import Channels, Pairs, convolutional_similarity
 from convsim_jax._table import aligned_table
 from convsim_jax._total import GroupCounts, group_counts
 

@@ -8,13 +8,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from convsim_jax._correlation import accumulation_dtype
+from convsim_jax._checks import accumulation_dtype, check_groups
 from convsim_jax._kernels import Layout, Mask, conv_kernels
-from convsim_jax._objective import (
+from convsim_jax._similarity import (
     Channels,
+    Geometry,
     Objective,
     Pairs,
-    check_groups,
     similarity_of,
 )
 
@@ -66,7 +66,7 @@ def total_similarity(
     """
     kernels = conv_kernels(params, mask=mask, layout=layout)
     groups = group_counts(kernels, feature_group_count)
-    objective = Objective(pairs, channels, normalize).check()
+    objective = Objective(pairs, channels, normalize)
     total = sum_over_layers(kernels, objective, groups)
     dtypes = {kernel.dtype for kernel in kernels.values()}
     return total.astype(dtypes.pop()) if len(dtypes) == 1 else total
@@ -88,7 +88,9 @@ def sum_over_layers(
     )
     total = jnp.zeros((), widest)
     for (_, _, group_count, *_), stack in stacks.items():
-        layer = partial(similarity_of, objective=objective, groups=group_count)
+        layer = partial(
+            similarity_of, objective=objective, geometry=Geometry(group_count)
+        )
         layers = jax.vmap(layer)(jnp.stack(stack)) if len(stack) > 1 else layer(stack[0])
         total = total + layers.sum().astype(widest)
     return total

@@ -5,18 +5,17 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from convsim_jax._correlation import accumulation_dtype
+from convsim_jax._checks import accumulation_dtype, check_strength
 from convsim_jax._kernels import (
     Layout,
     Mask,
     from_layout,
     kernel_leaves,
 )
-from convsim_jax._objective import Channels, Objective, Pairs
 from convsim_jax._paths import leaves_by_path, map_leaves
+from convsim_jax._similarity import Channels, Objective, Pairs
 from convsim_jax._total import GroupCounts, group_counts, sum_over_layers
 
 
@@ -85,7 +84,7 @@ def add_convolutional_similarity(
 
     Source: Belmekki et al., arXiv 2411.03226, section 5 (regularization).
     """
-    objective = Objective(pairs, channels, normalize).check()
+    objective = Objective(pairs, channels, normalize)
     if not callable(strength) and not isinstance(strength, jax.core.Tracer):
         check_strength(strength)
 
@@ -135,16 +134,3 @@ def add_convolutional_similarity(
         return updates, AddConvolutionalSimilarityState(count)
 
     return optax.GradientTransformation(init, update)
-
-
-def check_strength(strength: Any) -> None:
-    """Raises a ValueError unless `strength` is a scalar, finite and not negative."""
-    try:
-        valid = np.ndim(strength) == 0 and 0 <= float(strength) < np.inf
-    except (TypeError, ValueError):
-        valid = False
-    if not valid or isinstance(strength, str):
-        raise ValueError(
-            f"strength is {strength!r}; expected a finite number, 0 or larger, or a "
-            "schedule of the number of updates"
-        )

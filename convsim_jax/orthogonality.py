@@ -23,11 +23,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convsim_jax._autocorrelation import half_lags
-from convsim_jax._correlation import accumulation_dtype, check_kernel
+from convsim_jax._checks import (
+    accumulation_dtype,
+    check_count,
+    check_kernel,
+    check_strides,
+)
+from convsim_jax._definition import half_lags
 from convsim_jax._norms import inverse_sqrt
-from convsim_jax._planes import sum_of
-from convsim_jax._sharding import in_auto_axes, replicated
+from convsim_jax._xla import elementwise_sum, in_auto_axes, replicated
 
 _matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -154,8 +158,7 @@ def spectral_restricted_isometry(
     Source: Bansal et al. 2018, arXiv 1810.09102, section 3, without its factor lambda.
     """
     kernel = check_kernel(kernel)
-    if not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations is {iterations!r}; expected a positive int")
+    iterations = check_count(iterations, "iterations")
     key = jax.random.key(0) if key is None else key
     # In float32 for every dtype, which would draw other numbers otherwise.
     start = jax.random.normal(key, kernel.shape[-1:], jnp.float32)
@@ -206,8 +209,7 @@ def convolutional_orthogonality(
     released code takes the square root of this.
     """
     kernel = check_kernel(kernel)
-    window = kernel.shape[:-2]
-    strides = _check_stride(stride, window)
+    strides = check_strides(stride, kernel.shape[:-2], name="stride")
     of_kernel = partial(_self_convolution_error, strides=strides)
     return _in_auto_axes(of_kernel, kernel).astype(kernel.dtype)
 
@@ -265,7 +267,7 @@ def _self_convolution_error(kernel: jax.Array, strides: tuple[int, ...]) -> jax.
         if not any(offset % step for offset, step in zip(lag, strides, strict=True))
     )
     shifted = [2 * jnp.sum(jnp.square(_shifted_gram(kernel, lag))) for lag in lags]
-    return sum_of([_squared_error(kernel), *shifted])
+    return elementwise_sum([_squared_error(kernel), *shifted])
 
 
 def _shifted_gram(kernel: jax.Array, lag: Sequence[int]) -> jax.Array:
@@ -277,17 +279,3 @@ def _shifted_gram(kernel: jax.Array, lag: Sequence[int]) -> jax.Array:
         return _columns(kernel[taps])
 
     return _matmul(overlap(lag).T, overlap([-offset for offset in lag]))
-
-
-def _check_stride(
-    stride: int | Sequence[int], window: tuple[int, ...]
-) -> tuple[int, ...]:
-    strides = tuple(stride) if isinstance(stride, Sequence) else (stride,) * len(window)
-    if len(strides) != len(window) or not all(
-        isinstance(s, int) and s >= 1 for s in strides
-    ):
-        raise ValueError(
-            f"stride is {stride!r}; expected a positive int, or one for each of the "
-            f"{len(window)} axes of the window {window}"
-        )
-    return strides

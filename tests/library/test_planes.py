@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convsim_jax._planes import add_up, form_of, written
+from convsim_jax._planes import form_of
+from convsim_jax._xla import in_one_pass, sums_in_one_pass
 from tests.library.kernel_cases import normal
 
 TRANSFORMED = {
@@ -26,7 +27,7 @@ def arrays(count, seed=0):
 @pytest.mark.parametrize("transform", TRANSFORMED.values(), ids=TRANSFORMED)
 def test_written_arrays_are_the_same(count, transform):
     def shared(xs):
-        return written([sum(xs) * x for x in xs])
+        return in_one_pass([sum(xs) * x for x in xs])
 
     xs = arrays(count)
     result = transform(shared)(xs)
@@ -42,7 +43,7 @@ def test_derivatives_of_what_is_written(count, transform):
     """Of the sum of `(i + 1) x_i^3`: once forward, once and twice backward."""
 
     def cubes(xs):
-        ys = written([x**3 for x in xs])
+        ys = in_one_pass([x**3 for x in xs])
         return jnp.stack([(i + 1) * y.sum() for i, y in enumerate(ys)]).sum()
 
     def first(xs):
@@ -72,11 +73,11 @@ def test_derivatives_of_what_is_written(count, transform):
 @pytest.mark.parametrize("axis", [-1, -2])
 def test_sums_of_several_arrays_and_their_derivatives(count, axis):
     def squares(xs):
-        return jnp.stack([y**2 for y in add_up(xs, axis)]).sum()
+        return jnp.stack([y**2 for y in sums_in_one_pass(xs, axis)]).sum()
 
     xs = arrays(count)
     sums = [np.asarray(x).sum(axis, keepdims=True) for x in xs]
-    for a, b in zip(add_up(xs, axis), sums, strict=True):
+    for a, b in zip(sums_in_one_pass(xs, axis), sums, strict=True):
         np.testing.assert_allclose(a, b.squeeze(axis), rtol=1e-12)
     for a, x, b in zip(jax.jit(jax.grad(squares))(xs), xs, sums, strict=True):
         np.testing.assert_allclose(a, np.broadcast_to(2 * b, x.shape), rtol=1e-12)
@@ -92,20 +93,20 @@ def test_gradient_of_planes_is_their_transpose(window, cross, scaled):
     scale = [jnp.asarray(normal(2, (1, 1, 3)))] if scaled else []
 
     def planes_of(taps):
-        return list(form.planes_of(taps, *scale))
+        return list(form.planes(taps, *scale))
 
     planes, transpose = jax.vjp(planes_of, taps)
     same = taps * scale[0] if scaled else taps
-    for Y, Z in zip(planes, form.planes_of(same), strict=True):
+    for Y, Z in zip(planes, form.planes(same), strict=True):
         np.testing.assert_allclose(Y, Z, rtol=1e-12, atol=1e-12)
     slopes = [jnp.asarray(normal(3 + i, Y.shape)) for i, Y in enumerate(planes)]
-    gradient, along = form.gradient_of(slopes, taps, *scale)
+    gradient, along = form.gradient(slopes, taps, *scale)
     np.testing.assert_allclose(gradient, *transpose(slopes), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(along, np.sum(taps * gradient), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("platform", "reductions"), [("cpu", 1), ("cuda", 0)])
 def test_arrays_are_reduced_on_cpus_alone(platform, reductions):
-    program = jax.jit(lambda xs: written([2 * x for x in xs])).trace(arrays(3))
+    program = jax.jit(lambda xs: in_one_pass([2 * x for x in xs])).trace(arrays(3))
     text = program.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.reduce(") == reductions

@@ -1,4 +1,4 @@
-"""Autocorrelation of a kernel."""
+"""The definition: full cross-correlation of spatial filters, and its lags."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,7 +8,54 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convsim_jax._correlation import accumulation_dtype, check_kernel
+from convsim_jax._checks import MAX_SPATIAL_AXES, accumulation_dtype, check_kernel
+
+
+def cross_correlate(a: chex.Array, b: chex.Array) -> jax.Array:
+    r"""Full cross-correlation of two spatial filters.
+
+    .. math:: (a \star b)[l] = \sum_n a[n]\, b[n+l]
+
+    Args:
+      a: Filter of shape `(N_1, ..., N_d)`, with `d` from 1 to 3.
+      b: Filter of shape `(P_1, ..., P_d)` and the dtype of `a`; mostly `P = N`.
+
+    Returns:
+      Array of shape `(N_1 + P_1 - 1, ..., N_d + P_d - 1)` and the dtype of `a`. Along
+      each axis it runs over the lags `1 - N, ..., P - 1`: lag zero is at index `N - 1`.
+
+    Raises:
+      ValueError: The ranks or dtypes differ, a rank is not 1, 2 or 3, or a dtype is
+        not floating.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> cross_correlate(jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0]))
+      Array([ 6., 13.,  5.], dtype=float32)
+
+    Source: Belmekki et al., arXiv 2411.03226, section 3.
+    """
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    if a.ndim != b.ndim or not 1 <= a.ndim <= MAX_SPATIAL_AXES:
+        raise ValueError(
+            f"a and b have shapes {a.shape} and {b.shape}; expected two filters of the "
+            "same rank, 1, 2 or 3"
+        )
+    if a.dtype != b.dtype or not jnp.issubdtype(a.dtype, jnp.floating):
+        raise ValueError(
+            f"a and b have dtypes {a.dtype} and {b.dtype}; expected one floating-point "
+            "dtype"
+        )
+    dtype = accumulation_dtype(a.dtype)
+    # A convolution in JAX is a cross-correlation: out[k] = sum_n lhs[n + k] rhs[n].
+    lags = lax.conv_general_dilated(
+        b.astype(dtype)[None, None],
+        a.astype(dtype)[None, None],
+        window_strides=(1,) * a.ndim,
+        padding=[(n - 1, n - 1) for n in a.shape],
+        precision=lax.Precision.HIGHEST,
+    )
+    return lags[0, 0].astype(a.dtype)
 
 
 def autocorrelation(kernel: chex.Array) -> tuple[jax.Array, jax.Array]:
