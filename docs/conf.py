@@ -32,7 +32,7 @@ exclude_patterns = ["_build"]
 # Docstrings.
 add_module_names = False
 autodoc_typehints = "none"  # a docstring says what each argument is
-autodoc_member_order = "bysource"
+napoleon_attr_annotations = False
 documented_modules = ["convsim_jax", "convsim_jax.orthogonality", "convsim_jax.flax"]
 
 # Pages and notebooks.
