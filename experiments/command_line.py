@@ -1,33 +1,27 @@
 """A dataclass as a command line, with errors that fit on one line."""
 
 import contextlib
-import difflib
 import io
 import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 Config = TypeVar("Config")
 
-INTERRUPTED = 130
-# What values are, in words.
-KINDS: dict[Any, str] = {
-    bool: "nothing after it",
-    int: "a whole number",
-    float: "a number",
-    str: "one name",
-    Path: "one path",
-}
+BAD_INPUT, INTERRUPTED = 2, 130
+# What int32 and float32 can hold.
+LARGEST: dict[type, float] = {int: 2**31 - 1, float: 3.4e38}
+# Options that say how much memory is needed.
+SIZES = ("batch_size", "image_size", "model", "width", "seeds")
 
 
 def run(
-    main: Callable[[Config], None],
+    main: Callable[[Config], int | None],
     config: type[Config],
     argv: Sequence[str] | None = None,
     *,
@@ -39,7 +33,7 @@ def run(
 
     Args:
         main: does the work; a `ValueError` or `OSError` that it raises is taken as
-            bad input.
+            bad input, and so is the memory that it lacks. It may return an exit code.
         config: dataclass whose fields, with their docstrings, are the options. All
             have defaults.
         argv: arguments, default those of the process.
@@ -49,25 +43,32 @@ def run(
             those of the dataclass.
 
     Returns:
-        Exit code: 0; 2 after bad input, with one line `error: ...` on stderr; 130
-        when interrupted. `--help` leaves through `SystemExit(0)`.
+        Exit code: that of `main`, by default 0; 2 after bad input, with one line
+        `error: ...` on stderr; 130 when interrupted. `--help` leaves through
+        `SystemExit(0)`.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # "±" need not end a run
         sys.stdout.reconfigure(errors="replace")
     argv = sys.argv[1:] if argv is None else argv
     # Tyro would put two blank lines in front of a list or a command.
     description = re.sub(r"\n\n(?=\W)", "\n", description)
+    parsed: Config | None = None
     try:
         given = {} if (default := defaults(argv)) is None else {"default": default}
-        main(parse(config, argv, prog=prog, description=description, **given))
+        parsed = parse(config, argv, prog=prog, description=description, **given)
+        return main(parsed) or 0
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {message}", file=sys.stderr)
-        return 2
+        return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"error: out of memory{_sizes(parsed)}", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt as interruption:
         print(": ".join(["interrupted", *map(str, interruption.args)]), file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 def leave(code: int) -> NoReturn:
@@ -90,20 +91,46 @@ def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
     Raises:
         ValueError: an option is unknown, or has a value of another kind.
     """
+    boxed = io.StringIO()
     try:
-        return _tyro(config, argv, **about)
+        with contextlib.redirect_stderr(boxed):
+            parsed = tyro.cli(config, args=argv, **about)
     except SystemExit as leaving:
         if not leaving.code:  # --help
             raise
-    # Tyro says what is wrong in a box of many lines. An option that is wrong is wrong
-    # by itself too, which tells it from the others.
-    options = _by_option(argv)
-    wrong = (option for option in options if not _parses(config, option, **about))
-    hints = get_type_hints(config)
-    kinds = {flag(name): kind for name, kind in hints.items()}
-    if _has_on(config, about.get("default")):
-        kinds |= {flag(f"no_{name}"): bool for name in hints if hints[name] is bool}
-    raise ValueError(_complaint(kinds, *next(wrong, argv)))
+        raise ValueError(unboxed(boxed.getvalue())) from None
+    default = about.get("default") or config()
+    for name, value in vars(parsed).items():
+        if value == () != getattr(default, name):
+            raise ValueError(f"{flag(name)} is without a value; expected one or more")
+        for one in value if isinstance(value, tuple) else [value]:
+            limit = LARGEST.get(type(one))
+            if limit is not None and abs(one) > limit:
+                raise ValueError(f"{flag(name)} is {one}; expected {limit} at most")
+    return parsed
+
+
+def unboxed(text: str) -> str:
+    """The complaint, on one line, of the box of many in which Tyro says it.
+
+    >>> print(
+    ...     unboxed('''
+    ... ╭─ Unrecognized options ──────────╮
+    ... │ Unrecognized options: --seed, 3 │
+    ... │ ─────────────────────────────── │
+    ... │ Perhaps you meant:              │
+    ... │     --seeds INT                 │
+    ... ╰─────────────────────────────────╯''')
+    ... )
+    Unrecognized options: --seed, 3; perhaps you meant --seeds INT
+    """
+    drawn = r"\x1b\[[\d;]*m|[╭╮╰╯│─]|-{4,}"  # colours and lines
+    _, *lines = (re.sub(drawn, "", line).strip() for line in text.strip().splitlines())
+    said, *parts = re.split(r"\n\n+", "\n".join(lines).strip())
+    for part in parts:
+        if part.startswith("Perhaps you meant"):
+            said += f"; perhaps you meant {part.splitlines()[1]}"
+    return " ".join(said.removeprefix("Error parsing ").split())
 
 
 def flag(name: str) -> str:
@@ -121,6 +148,14 @@ def check_least(config: object, **least: float) -> None:
         value = getattr(config, name)
         if value is not None and not bound <= value < math.inf:
             raise ValueError(f"{flag(name)} is {value}; expected {bound} or more")
+
+
+def check_most(config: object, **most: float) -> None:
+    """Raises a ValueError that names the first option above its bound; None is unset."""
+    for name, bound in most.items():
+        value = getattr(config, name)
+        if value is not None and value > bound:
+            raise ValueError(f"{flag(name)} is {value}; expected {bound} or less")
 
 
 def check_positive(config: object, *names: str) -> None:
@@ -147,53 +182,11 @@ def unset(metavar: str, meaning: str) -> object:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {meaning})")
 
 
-def _tyro(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
-    # A switch that is on may be given again, or be turned off by --no-.
-    on = _has_on(config, about.get("default"))
-    markers = () if on else (tyro.conf.FlagCreatePairsOff,)
-    with contextlib.redirect_stderr(io.StringIO()):
-        return tyro.cli(config, args=argv, config=markers, **about)
-
-
-def _has_on(config: type, default: object) -> bool:
-    """Whether a switch is on by default."""
-    values = vars(config() if default is None else default).values()
-    return any(value is True for value in values)
-
-
-def _by_option(argv: Sequence[str]) -> list[list[str]]:
-    """Each option with its values.
-
-    >>> _by_option(["--steps", "-3", "--methods", "a", "b", "--seeds=2"])
-    [['--steps', '-3'], ['--methods', 'a', 'b'], ['--seeds=2']]
-    """
-    options: list[list[str]] = []
-    for argument in argv:
-        if not options or re.match(r"-(?![\d.])", argument):
-            options.append([])
-        options[-1].append(argument)
-    return options
-
-
-def _parses(config: type, argv: Sequence[str], **about: Any) -> bool:
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            _tyro(config, argv, **about)
-    except SystemExit as leaving:
-        return not leaving.code
-    return True
-
-
-def _complaint(kinds: dict[str, Any], option: str, *values: str) -> str:
-    """What is wrong with an option, and what was expected."""
-    option, *more = option.split("=", 1)
-    kind = kinds.get(option.replace("_", "-"))
-    if kind is None:
-        close = difflib.get_close_matches(option, kinds, n=1)
-        return f"{option} is no option; expected {''.join(close) or 'those of --help'}"
-    came = repr(" ".join([*more, *values])) if more or values else "without a value"
-    if get_origin(kind) is Literal:
-        expected = " or ".join(get_args(kind))
-    else:  # of a union with None, the other
-        expected = KINDS[(get_args(kind) or (kind,))[0]]
-    return f"{option} is {came}; expected {expected}"
+def _sizes(config: object) -> str:
+    """Options that could be smaller, with their values."""
+    given = [
+        f"{flag(name)} {value}"
+        for name in SIZES
+        if (value := getattr(config, name, None)) is not None
+    ]
+    return f" with {', '.join(given)}; expected smaller ones" if given else ""

@@ -10,6 +10,7 @@ import tyro
 from experiments.command_line import (
     check_fraction,
     check_least,
+    check_most,
     check_positive,
     flag,
     unset,
@@ -138,7 +139,9 @@ class Config:
                     f"{flag(name)} is {value}; expected {default} with --method "
                     f"{self.method}, in which it has no effect"
                 )
-        check_positive(self, "learning_rate", "width")
+        check_least(self, width=0.01)
+        check_most(self, seeds=1000, width=100, image_size=10_000)
+        check_positive(self, "learning_rate")
         check_fraction(self, "momentum", "label_smoothing", "validation")
         if self.distributed and self.output is None:
             raise ValueError(
@@ -153,13 +156,15 @@ class Config:
 
     def warnings(self) -> list[str]:
         """What is allowed, and may not be what was meant."""
-        late = [m for m in self.milestones if m >= self.epochs]
-        if self.schedule != "step" or not late:
-            return []
-        return [
-            f"--milestones {' '.join(map(str, late))} come after the last epoch, "
-            f"{self.epochs}: the learning rate is not divided there"
-        ]
+        milestones = f"--milestones {' '.join(map(str, self.milestones))}"
+        if self.schedule == "step" and max(self.milestones, default=0) >= self.epochs:
+            return [
+                f"{milestones}: after the last epoch, {self.epochs}, the learning rate is "
+                "not divided"
+            ]
+        if self.schedule != "step" and self.milestones != Config.milestones:
+            return [f"{milestones}: no effect with --schedule {self.schedule}"]
+        return []
 
     def options(self) -> dict[str, Any]:
         """All that the results depend on."""
@@ -169,4 +174,7 @@ class Config:
         for name, earlier in LATER.items():
             if options[name] == earlier:
                 del options[name]
+        if self.dataset != "digits" and Path(self.dataset, "train").is_dir():
+            # So it is the same from wherever it is repeated.
+            options["dataset"] = str(Path(self.dataset).resolve())
         return options

@@ -3,6 +3,7 @@
 Where there is no terminal to write it anew, in a log file, it is a line an epoch.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,7 @@ SECONDS_OF_SPEED = 3600.0  # that the time left is told by: programs may be long
 
 
 class Display:
-    """Epoch, loss, accuracy, similarity, images a second and the time that is left."""
+    """Epoch, loss, accuracy, kernel similarity, images a second and the time that is left."""
 
     def __init__(self, progress: Progress, epochs: int, steps: int):
         self._progress, self._epochs, self._steps = progress, epochs, steps
@@ -48,7 +49,7 @@ class Display:
         """Keeps in sight what an epoch came to; without a terminal, prints it."""
         accuracy, similarity = mean(epoch.accuracy), mean(epoch.scale_free_loss)
         held_out = "" if np.isnan(accuracy) else f"  accuracy {accuracy:.1f} %"
-        self._closed = f"{held_out}  similarity {similarity:.3f}"
+        self._closed = f"{held_out}  kernel similarity {similarity:.3f}"
         if self._progress.disable and epoch.epoch > 0:
             left = TimeRemainingColumn().render(self._progress.tasks[self._task])
             figures = self._figures(mean(epoch.loss), epoch.images_per_second)
@@ -61,13 +62,20 @@ class Display:
 
     def warn(self, text: str) -> None:
         """Prints a warning, above the line."""
-        self._progress.console.print(f"warning: {text}", style="yellow", highlight=False)
+        console, line = self._progress.console, f"warning: {text}"
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
 
     def _of(self, epoch: int) -> str:
         return f"epoch {epoch}/{self._epochs}"
 
     def _figures(self, loss: float, rate: float) -> str:
         return f"loss {loss:.3f}{self._closed}  {rate:,.0f} img/s"
+
+
+def stderr(quiet: bool = False) -> Console:
+    """The console to show it on; a file is none, whatever `FORCE_COLOR` says."""
+    terminal = None if sys.stderr.isatty() else False
+    return Console(stderr=True, quiet=quiet, force_terminal=terminal)
 
 
 @contextmanager

@@ -5,11 +5,13 @@ whole; one that is short writes all of a new folder, or nothing.
 """
 
 import csv
+import itertools
 import json
 import math
 import os
 import platform
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,11 +48,28 @@ def new_folder(path: Path) -> Iterator[Path]:
             folder.replace(path)
 
 
+def fresh(path: Path) -> Path:
+    """Makes a folder of that name, or of `path-2`, `path-3` where there is one already.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    numbered = (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
+    for candidate in itertools.chain([path], numbered):
+        with writing(candidate), suppress(FileExistsError):
+            candidate.mkdir(parents=True)
+            return candidate
+    raise AssertionError  # there is no last number
+
+
 def claim(
     path: Path,
     options: Mapping[str, Any],
     about: Mapping[str, Any],
     name: str = "--output",
+    *,
+    settled: Mapping[str, Any] | None = None,
+    growing: Sequence[str] = (),
 ) -> None:
     """Makes `path` the folder of a run, if it is not that of an earlier, equal one.
 
@@ -63,19 +82,27 @@ def claim(
         options: all that the results depend on, as JSON has it.
         about: what else to note in `config.json`.
         name: of the option that says where the folder is, for errors.
+        settled: by option, what it stands for beyond its value, such as the images of a
+            dataset: noted, and to be the same where it was noted before.
+        growing: options that may be larger than before; then the results, which are of
+            less, are deleted.
 
     Raises:
         ValueError: the folder holds results of other options, or anything else.
         OSError: it cannot be written.
     """
-    config = path / "config.json"
-    note = plain({"options": options, **about})
+    config, results = path / "config.json", path / "results.json"
+    note = plain(
+        {"options": options, **({"settled": settled} if settled else {}), **about}
+    )
     with writing(path, name):
         files = list(path.iterdir()) if path.is_dir() else []
         left = [file for file in files if TEMPORARY.fullmatch(file.name)]
         if config.exists():
             noted = read_json(config)
-            _check_same(options, noted, config, name)
+            _check_same(note, noted, config, name, growing)
+            if any(noted["options"][option] != options[option] for option in growing):
+                results.unlink(missing_ok=True)
             note |= _earlier(noted, note)
         elif len(files) > len(left):
             raise ValueError(
@@ -85,8 +112,20 @@ def claim(
         for file in left:
             file.unlink(missing_ok=True)
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / "results.json").exists():
+        if not results.exists():
             write_json(config, note)
+
+
+@contextmanager
+def no_stub(path: Path) -> Iterator[None]:
+    """Deletes a folder that was claimed, if what is done with it fails before a file."""
+    try:
+        yield
+    except BaseException:
+        files = {file.name for file in path.rglob("*") if not file.is_dir()}
+        if files <= {"config.json"}:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 @contextmanager
@@ -179,17 +218,46 @@ def _earlier(noted: dict[str, Any], note: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(past, list):
         past = []
     if noted != note:
-        past = [*past, {name: noted[name] for name in noted if name != "options"}]
+        same = noted["options"] == note["options"]
+        past = [*past, {key: noted[key] for key in noted if key != "options" or not same}]
     return {"earlier": past} if past else {}
 
 
-def _check_same(options: Mapping[str, Any], config: Any, path: Path, folder: str) -> None:
-    earlier = config.get("options") if isinstance(config, dict) else None
+def _check_same(
+    note: Mapping[str, Any], noted: Any, path: Path, folder: str, growing: Sequence[str]
+) -> None:
+    earlier = noted.get("options") if isinstance(noted, dict) else None
     if not isinstance(earlier, dict):
         raise ValueError(f"{path} is damaged: it names no options")
-    for name, value in options.items():
-        if name not in earlier or value != earlier[name]:
+    for name, value in note["options"].items():
+        before = earlier.get(name)
+        if name in growing and isinstance(before, int) and before < value:
+            continue
+        if name not in earlier or value not in (before, _resolved(before)):
             raise ValueError(
                 f"{folder} holds results of other options: {flag(name)} is "
-                f"{json.dumps(value)}, and was {json.dumps(earlier.get(name))} in {path}"
+                f"{json.dumps(value)}, and was {json.dumps(before)} in {path}"
             )
+    settled = noted.get("settled")
+    for name, value in note.get("settled", {}).items():
+        before = settled.get(name, value) if isinstance(settled, dict) else value
+        if value != before:
+            raise ValueError(
+                f"{flag(name)} no longer stands for what it did when the run in "
+                f"{path.parent} was begun: {_difference(value, before)}"
+            )
+
+
+def _resolved(value: Any) -> Any:
+    """Of a path that was noted as it was given, what is noted now."""
+    return os.path.realpath(value) if isinstance(value, str) else value
+
+
+def _difference(value: Any, before: Any, where: str = "it") -> str:
+    """The first that differs of two values, which may be nested."""
+    if isinstance(value, dict) and isinstance(before, dict):
+        for key in sorted(value.keys() | before.keys()):
+            if value.get(key) != before.get(key):
+                return _difference(value.get(key), before.get(key), key)
+    now, then = (json.dumps(each)[:80] for each in (value, before))
+    return f"{where} is {now}, and was {then}"

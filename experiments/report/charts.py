@@ -6,9 +6,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from experiments.record import Outcome
+from experiments.record import Outcome, Run
 from experiments.report import plots
-from experiments.report.reading import Run
 from experiments.report.wording import number
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.record import Run
 from experiments.report.charts import layer_means
-from experiments.report.reading import Run
 from experiments.report.wording import NONE, count, duration, number, percentage, span
 
 # What the table tells of a layer, by its name in `Layers`.

@@ -5,8 +5,8 @@ from pathlib import Path
 import jinja2
 
 from experiments.interventions import EARLIER, INTERVENTIONS
+from experiments.record import Run, read_run
 from experiments.report import charts, facts, pictures
-from experiments.report.reading import Run, read_run
 from experiments.report.wording import option
 from experiments.run_folder import replacing, writing
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import convsim_jax as cs
 from experiments.losses import SCALE_FREE
-from experiments.report.reading import Run
+from experiments.record import Run, read_kernels
 
 # More kernels than this are not told apart in a picture.
 SHOWN = 64
@@ -117,11 +117,11 @@ def data_uri(image: np.ndarray) -> str:
 
 def _kernels(run: Run) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Layer, kernel before and after training, of 2-D kernels of more than one tap."""
-    if run.outcome is None:
+    if run.outcome is None or (kernels := read_kernels(run.folder)) is None:
         return []
     found = []
     for name in run.outcome.end.names:
-        both = [run.kernels.get(f"{when}/{name}") for when in ("start", "end")]
+        both = [kernels.get(f"{when}/{name}") for when in ("start", "end")]
         start, end = both
         if start is None or end is None or start.shape != end.shape:
             continue

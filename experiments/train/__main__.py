@@ -28,10 +28,9 @@ from experiments.fit.feeds import Feed, Resident, Streamed
 from experiments.interval import interval
 from experiments.interventions import INTERVENTIONS, intervention
 from experiments.options import Config
-from experiments.progress import display, tracked
-from experiments.record import Outcome
+from experiments.progress import display, stderr, tracked
+from experiments.record import Outcome, read_outcome
 from experiments.report import write_report
-from experiments.report.reading import read_outcome
 from experiments.report.wording import duration
 from experiments.table import aligned
 from experiments.train.run import Run
@@ -52,7 +51,7 @@ def main(config: Config) -> None:
     clock = time.perf_counter()
     if config.distributed:
         devices.join()
-    console = Console(stderr=True, quiet=jax.process_index() > 0)
+    console = stderr(quiet=jax.process_index() > 0)
     with devices.together():
         feed = open_feed(config, console)
         engine = build_engine(

@@ -1,7 +1,8 @@
-"""Checkpoints of a run: the last two that are whole, written by Orbax.
+"""Checkpoints of a run: the last two, each written whole or not at all by Orbax.
 
-`checkpoints.json` holds the checksums of their files. A damaged one is found before Orbax
-reads it, whose threads would print what they stumble over.
+Orbax does not notice a changed byte of the weights, and its threads print what they
+stumble over in damaged files. So `checkpoints.json` has the checksums of all files, and
+what is damaged is not read.
 """
 
 import logging
@@ -15,9 +16,9 @@ from typing import Any
 
 import chex
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments.record import instance_of
 from experiments.run_folder import read_json, write_json, writing
 
 KEPT = 2  # the last, and one in case it is damaged
@@ -56,7 +57,7 @@ class Checkpoints:
     def save(
         self, number: int, state: chex.ArrayTree, progress: Mapping[str, Any]
     ) -> None:
-        """Writes a checkpoint, whole or not at all; nothing if it is there already.
+        """Writes a checkpoint; nothing if it is there already.
 
         Args:
             number: that of the last one or larger.
@@ -79,10 +80,9 @@ class Checkpoints:
                     raise
                 raise OSError(told) from error
             if jax.process_index() == 0:
-                whole = {
-                    str(n): checksums(self._path(n)) for n in self._manager.all_steps()
-                }
-                write_json(self._checksums, whole)
+                paths = (path_of(self._folder, n) for n in self._manager.all_steps())
+                known = {path.name: checksums(path) for path in paths}
+                write_json(self._folder / "checkpoints.json", known)
 
     def restore(self, like: chex.ArrayTree) -> tuple[chex.ArrayTree, Any] | None:
         """The state and the progress of the last checkpoint that is whole, if any.
@@ -97,33 +97,15 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
         )
-        written = self._written()
         for number in sorted(self._manager.all_steps(), reverse=True):
-            expected = written.get(str(number))
-            if expected == checksums(self._path(number)):
+            path = path_of(self._folder, number)
+            if not is_damaged(path):
                 restored = self._manager.restore(number, args=items)
                 return restored.state, restored.progress
-            what = "is damaged" if expected else "was cut short"  # by a kill
-            self._warn(f"{self._path(number)} {what}, and left out")
+            self._warn(f"{path} is damaged, and left out")
             with writing(self._folder):
                 self._manager.delete(number)
         return None
-
-    def _written(self) -> dict[str, Any]:
-        """The checksums of each checkpoint; none if their file is damaged."""
-        path = self._checksums
-        try:
-            return instance_of(dict, read_json(path)) if path.exists() else {}
-        except ValueError:
-            self._warn(f"{path} is damaged, and left out")
-            return {}
-
-    @property
-    def _checksums(self) -> Path:
-        return self._folder / "checkpoints.json"
-
-    def _path(self, number: int) -> Path:
-        return self._folder / "checkpoints" / str(number)
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -134,6 +116,37 @@ class Checkpoints:
         """Passes on what no one can be told, but for a write that fails after another."""
         if str(unraisable.exc_value) != "Event loop is closed":
             self._hook(unraisable)
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where a run has its checkpoint of that number."""
+    return folder / "checkpoints" / str(number)
+
+
+def load(path: Path) -> Any:
+    """The state in a checkpoint: numpy arrays, named tuples as dicts."""
+    handler = ocp.CompositeCheckpointHandler(
+        state=ocp.PyTreeCheckpointHandler(), progress=ocp.JsonCheckpointHandler()
+    )
+    with ocp.Checkpointer(handler) as checkpointer:
+        saved = checkpointer.metadata(path.absolute()).item_metadata["state"].tree
+        kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        state = ocp.args.PyTreeRestore(restore_args=kinds)
+        items = ocp.args.Composite(state=state)
+        return checkpointer.restore(path.absolute(), items).state
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether the files of a checkpoint are not those that were written.
+
+    One of which that is not known was written by a process that was killed before it had
+    added up the files; Orbax had ended by then.
+    """
+    try:
+        known = read_json(path.parents[1] / "checkpoints.json")[path.name]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return known != checksums(path)
 
 
 def checksums(folder: Path) -> dict[str, int]:

@@ -1,19 +1,19 @@
 """Takes a trained network out of a run folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import orbax.checkpoint as ocp
 
+import convsim_jax as cs
 from experiments.configs import configuration
 from experiments.fit.step import Variables
 from experiments.models import build
-from experiments.run_folder import read_json
-from experiments.train.checkpoints import checksums
+from experiments.record import write_kernels
+from experiments.train import checkpoints
 
 
 def load_run(folder: Path, seed: int = 0) -> tuple[nn.Module, Variables]:
@@ -29,21 +29,19 @@ def load_run(folder: Path, seed: int = 0) -> tuple[nn.Module, Variables]:
     Raises:
         ValueError: there is no such run or seed, or its last checkpoint is damaged.
     """
-    written = folder / "checkpoints.json"
-    if not written.exists():
+    found = [path for path in folder.glob("checkpoints/*") if path.name.isdigit()]
+    if not found:
         raise ValueError(f"{folder} holds no checkpoints; expected a run folder")
     config = configuration(str(folder / "config.json"))
     if not 0 <= seed < config.seeds:
         raise ValueError(f"seed is {seed}; expected 0 to {config.seeds - 1}, of {folder}")
-    expected = read_json(written)
-    number = max(expected, key=int)
-    checkpoint = folder / "checkpoints" / number
-    if checksums(checkpoint) != expected[number]:
+    last = max(found, key=lambda path: int(path.name))
+    if checkpoints.is_damaged(last):
         raise ValueError(
-            f"{checkpoint} is damaged; the command of the run, given again with --output "
+            f"{last} is damaged; the command of the run, given again with --output "
             f"{folder}, goes on from the one before"
         )
-    _, chosen = restored(checkpoint.absolute())
+    _, chosen = checkpoints.load(last)
     variables = jax.tree.map(lambda leaf: leaf[seed], chosen["variables"])
     model = build(
         config.model,
@@ -55,13 +53,16 @@ def load_run(folder: Path, seed: int = 0) -> tuple[nn.Module, Variables]:
     return model, variables
 
 
-def restored(checkpoint: Path) -> Any:
-    """The state in a checkpoint of `Checkpoints`: numpy arrays, named tuples as dicts."""
-    handler = ocp.CompositeCheckpointHandler(
-        state=ocp.PyTreeCheckpointHandler(), progress=ocp.JsonCheckpointHandler()
-    )
-    with ocp.Checkpointer(handler) as checkpointer:
-        saved = checkpointer.metadata(checkpoint).item_metadata["state"].tree
-        kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-        state = ocp.args.PyTreeRestore(restore_args=kinds)
-        return checkpointer.restore(checkpoint, ocp.args.Composite(state=state)).state
+def remake_kernels(folder: Path, start: Mapping[str, Any]) -> None:
+    """Writes the `kernels.npz` of a finished run again.
+
+    Args:
+        folder: the run's.
+        start: the first seed's kernels before training, by path.
+
+    Raises:
+        ValueError: its last checkpoint is damaged.
+        OSError: it cannot be written.
+    """
+    _, variables = load_run(folder)
+    write_kernels(folder, start=start, end=cs.conv_kernels(variables["params"]))

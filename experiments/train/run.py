@@ -20,8 +20,7 @@ from experiments.interventions import intervention
 from experiments.measurement import Layers
 from experiments.options import Config
 from experiments.progress import Display
-from experiments.record import Epoch, Outcome, revived
-from experiments.report.reading import read_kernels
+from experiments.record import Epoch, Outcome, read_kernels, revived
 from experiments.run_folder import plain, replacing, write_json, writing
 from experiments.train import interruption
 from experiments.train.checkpoints import Checkpoints
@@ -184,7 +183,7 @@ class Run:
         if self.first:
             one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], variables["params"])
             kernels = cs.conv_kernels(one)
-            arrays = read_kernels(self.folder) if when == "end" else {}
+            arrays = (read_kernels(self.folder) or {}) if when == "end" else {}
             arrays |= {f"{when}/{path}": np.asarray(x) for path, x in kernels.items()}
             kept = self.folder / "kernels.npz"
             with writing(self.folder), replacing(kept, "wb") as file:

@@ -1,22 +1,24 @@
 """The quantities of every epoch as TensorBoard scalars, one TensorBoard run a seed."""
 
-import socket
-import struct
-import time
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.measurement import Layers
 from experiments.record import Epoch
+
+if TYPE_CHECKING:
+    from tensorboardX.event_file_writer import EventsWriter
 
 
 class Scalars:
-    """Writes each epoch to `folder/tensorboard/seed-0`, `seed-1` and so on.
+    """Writes to `folder/tensorboard/seed-0`, `seed-1` and so on.
 
-    What was added is in the files when `add` returns. That is why this is no
-    `SummaryWriter`, which leaves the writing to a queue: a killed process would lose it,
-    and a full disk would go unheard.
+    What was added is in the files when `add` returns: tensorboardX's `SummaryWriter`
+    would leave that to a thread, a killed process would lose it, and a full disk would go
+    unheard. This is the writer inside of it.
 
     Args:
         folder: the run folder.
@@ -28,8 +30,8 @@ class Scalars:
     def __init__(self, folder: Path, purge_step: int) -> None:
         self._folder = folder / "tensorboard"
         self._purge_step = purge_step
-        # TensorBoard reads the files of a run in the order of their names.
-        self._name = f"events.out.tfevents.{time.time():.9f}.{socket.gethostname()}"
+        self._writers: dict[int, EventsWriter] = {}
+        weakref.finalize(self, close, self._writers)
 
     def add(self, epoch: Epoch) -> None:
         """Writes all that is finite of an epoch.
@@ -37,41 +39,53 @@ class Scalars:
         Raises:
             OSError: it cannot be written.
         """
-        # Imports PyTorch, where that is installed, which takes seconds.
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-        from tensorboardX.proto.summary_pb2 import Summary
+        values = epoch._asdict()
+        self._write(values.pop("epoch"), values)
 
-        seeds = len(epoch.loss)
-        values = {
-            name: np.broadcast_to(value, seeds)
-            for name, value in epoch._asdict().items()
-            if name != "epoch"
+    def add_layers(self, epoch: int, layers: Layers) -> None:
+        """Writes the mean over layers of what was measured of them.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        means = {
+            f"layers/{name}": value.mean(1)
+            for name, value in layers._asdict().items()
+            if isinstance(value, np.ndarray)
         }
-        for seed in range(seeds):
-            path = self._folder / f"seed-{seed}" / self._name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scalars = [
-                Summary.Value(tag=name, simple_value=value[seed])
-                for name, value in values.items()
-                if np.isfinite(value[seed])
-            ]
-            events = [Event(step=epoch.epoch, summary=Summary(value=scalars))]
-            if not path.exists():
-                start = SessionLog(status=SessionLog.START)
-                events = [
-                    Event(file_version="brain.Event:2"),
-                    Event(step=self._purge_step, session_log=start),
-                    *events,
-                ]
-            with path.open("ab") as file:
-                file.write(b"".join(map(record, events)))
+        self._write(epoch, means)
+
+    def _write(self, step: int, values: dict[str, Any]) -> None:
+        # Imports PyTorch, where that is installed, which takes seconds.
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        rows = np.broadcast_arrays(*values.values())
+        for seed, row in enumerate(np.stack(rows, -1)):
+            writer = self._writer(seed)
+            for name, value in zip(values, row, strict=True):
+                if np.isfinite(value):
+                    writer.write_event(Event(step=step, summary=scalar(name, value)))
+            writer.flush()
+
+    def _writer(self, seed: int) -> "EventsWriter":
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        if seed not in self._writers:
+            folder = self._folder / f"seed-{seed}"
+            folder.mkdir(parents=True, exist_ok=True)
+            # TensorBoard reads the files of a run in the order of their names, which
+            # have the second in which they were opened.
+            suffix = f".{len(list(folder.iterdir())):04}"
+            writer = EventsWriter(str(folder / "events"), suffix)
+            start = SessionLog(status=SessionLog.START)
+            writer.write_event(Event(step=self._purge_step, session_log=start))
+            self._writers[seed] = writer
+        return self._writers[seed]
 
 
-def record(event: Any) -> bytes:
-    """An event as it is in a file: its length and itself, each with its checksum."""
-    from tensorboardX.record_writer import masked_crc32c
-
-    event.wall_time = time.time()
-    content = event.SerializeToString()
-    parts = struct.pack("<Q", len(content)), content
-    return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in parts)
+def close(writers: "dict[int, EventsWriter]") -> None:
+    """Closes their files."""
+    for writer in writers.values():
+        writer.close()

@@ -13,7 +13,9 @@ import pytest
 
 from experiments.run_folder import (
     claim,
+    fresh,
     new_folder,
+    no_stub,
     replacing,
     versions,
     write_csv,
@@ -86,6 +88,69 @@ def test_a_claim_notes_options_and_circumstances_until_there_are_results(tmp_pat
     (folder / "results.json").write_text("{}")
     claim(folder, OPTIONS, {"device": "tpu"})
     assert json.loads(path.read_text()) == noted
+
+
+def test_a_dataset_that_has_changed_since_is_refused(tmp_path):
+    images = {"train": {"images": 5, "checksum": 7}, "classes": ["a", "b"]}
+    claim(tmp_path, {"dataset": "/photos"}, {}, settled={"dataset": images})
+    claim(tmp_path, {"dataset": "/photos"}, {}, settled={"dataset": images, "steps": 1})
+    changed = images | {"train": {"images": 6, "checksum": 8}}
+    message = r"^--dataset no longer stands .*begun: checksum is 8, and was 7$"
+    with pytest.raises(ValueError, match=message):
+        claim(tmp_path, {"dataset": "/photos"}, {}, settled={"dataset": changed})
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps({"options": {"dataset": "/photos"}})
+    )  # of earlier versions
+    claim(tmp_path, {"dataset": "/photos"}, {}, settled={"dataset": changed})
+
+
+def test_a_relative_path_of_earlier_versions_is_the_resolved_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    claim(tmp_path / "run", {"dataset": "photos"}, {})
+    claim(tmp_path / "run", {"dataset": str(tmp_path / "photos")}, {})
+    with pytest.raises(ValueError, match="--dataset is "):
+        claim(tmp_path / "run", {"dataset": str(tmp_path / "other")}, {})
+
+
+def test_a_run_may_go_on_for_longer_and_not_end_sooner(tmp_path):
+    results = tmp_path / "results.json"
+    claim(tmp_path, {"epochs": 6}, {"device": "cpu"})
+    results.write_text("{}")
+    claim(tmp_path, {"epochs": 9}, {"device": "cpu"}, growing=["epochs"])
+    assert json.loads((tmp_path / "config.json").read_text()) == {
+        "options": {"epochs": 9},
+        "device": "cpu",
+        "earlier": [{"options": {"epochs": 6}, "device": "cpu"}],
+    }
+    assert not results.exists()
+    results.write_text("{}")
+    claim(tmp_path, {"epochs": 9}, {}, growing=["epochs"])
+    assert results.exists()
+    with pytest.raises(ValueError, match="--epochs is 8, and was 9"):
+        claim(tmp_path, {"epochs": 8}, {}, growing=["epochs"])
+
+
+def test_two_runs_that_start_at_once_have_two_folders(tmp_path):
+    path = tmp_path / "runs" / "digits-none"
+    names = [fresh(path).name for _ in range(3)]
+    assert names == ["digits-none", "digits-none-2", "digits-none-3"]
+    assert sorted(names) == sorted(folder.name for folder in path.parent.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        OSError, match=f"--output is {tmp_path}/file/run, which cannot be"
+    ):
+        fresh(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(("file", "kept"), [("checkpoints/", False), ("a.json", True)])
+def test_a_run_that_fails_before_its_first_file_leaves_no_stub(tmp_path, file, kept):
+    path = tmp_path / "run"
+    with pytest.raises(MemoryError), no_stub(path):
+        claim(path, OPTIONS, {})
+        (path / file).mkdir() if file.endswith("/") else (path / file).touch()
+        raise MemoryError
+    assert path.exists() == kept
 
 
 def test_versions_are_of_packages_that_are_installed():

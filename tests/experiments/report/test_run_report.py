@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from experiments import command_line
+from experiments.record import read_history, read_kernels, read_outcome
 from experiments.report import write_report
 from experiments.report.__main__ import Config, main
-from experiments.report.reading import read_history, read_kernels, read_outcome
 from tests.experiments.report.run_report_case import (
     SHAPES,
     history,
@@ -278,7 +278,6 @@ DAMAGES = {
         change("results.json", lambda c: c["end"]["names"].pop()),
         r"results\.json is damaged: its results are not of the same seeds and layers",
     ),
-    "kernels cut": (cut("kernels.npz"), r"kernels\.npz is damaged: "),
 }
 
 

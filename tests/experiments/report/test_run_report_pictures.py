@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.record import read_kernels, read_run
 from experiments.report import charts, pictures, plots
 from experiments.report.plots import Curve
-from experiments.report.reading import read_run
 from tests.experiments.report.run_report_case import make_run
 
 
@@ -74,11 +74,13 @@ def test_kernels_that_say_nothing_are_left_out(tmp_path):
         "Single/kernel": (3, 3, 3, 1),
     }
     run = read_run(make_run(tmp_path / "run", seeds=1, epochs=1, shapes=shapes))
-    run.kernels["end/Gone/kernel"][0, 0, 0, 0] = np.nan
-    del run.kernels["start/Lost/kernel"]
+    arrays = read_kernels(run.folder)
+    arrays["end/Gone/kernel"][0, 0, 0, 0] = np.nan
+    del arrays["start/Lost/kernel"]
+    np.savez(run.folder / "kernels.npz", **arrays)
     assert pictures.filters(run).layer == "Seen"
     assert [picture.layer for picture in pictures.matrices(run)] == ["Seen"]
-    run.kernels.clear()
+    (run.folder / "kernels.npz").write_bytes(b"PK")
     assert pictures.filters(run) is None and pictures.matrices(run) == []
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.progress import display
+from experiments.progress import display, stderr
 from experiments.record import Epoch
 
 
@@ -70,7 +70,7 @@ def test_of_the_last_epoch_accuracy_and_similarity_of_the_seeds_that_go_on():
     assert parts(line)[-4:] == [
         "loss 0.500",
         "accuracy 50.0 %",
-        "similarity 1.500",
+        "kernel similarity 1.500",
         "10 img/s",
     ]
 
@@ -83,7 +83,7 @@ def test_without_images_to_validate_no_accuracy():
         shown.reach(2, 1, 0.5, 10.0)
 
     (line,) = said(tell)
-    assert parts(line)[-3:] == ["loss 0.500", "similarity 1.500", "10 img/s"]
+    assert parts(line)[-3:] == ["loss 0.500", "kernel similarity 1.500", "10 img/s"]
 
 
 def test_warnings_stand_above_what_goes_on():
@@ -102,12 +102,23 @@ def test_the_time_left_comes_with_the_second_program_and_is_never_squeezed(width
     bar = r" \S{8}" if width == 200 else ""
     assert re.match(rf"epoch 151/152{bar} 0:02:00 loss 1\.234  accura", line)
     assert len(line) <= width
-    assert ("accuracy 93.2 %  similarity 0.123  12,346" in line) == (width >= 80)
+    assert ("accuracy 93.2 %  kernel similarity" in line) == (width >= 80)
 
 
 def test_without_a_terminal_it_is_a_line_an_epoch_however_long():
     lines = in_programs_of_40_seconds(force_terminal=False, width=60)
     assert lines == [
-        "epoch 150/152  loss 2.000  accuracy 93.2 %  similarity 0.123  2,346 img/s  "
+        "epoch 150/152  loss 2.000  accuracy 93.2 %  kernel similarity 0.123  2,346 img/s  "
         "0:02:40 left"
     ]
+
+
+def test_a_file_is_no_terminal_whatever_the_colours(monkeypatch, capfd):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with display(stderr(), 2, 10) as shown:
+        shown.warn("a checkpoint is damaged")
+        shown.reach(1, 10, 0.5, 10.0)
+        shown.close(epoch(epoch=1, loss=np.array([0.5]), images_per_second=10.0))
+    warning, line = capfd.readouterr().err.splitlines()
+    assert warning == "warning: a checkpoint is damaged"
+    assert line.startswith("epoch 1/2  loss 0.500") and "\x1b" not in line
