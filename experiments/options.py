@@ -158,10 +158,7 @@ class Config:
         """What is allowed, and may not be what was meant."""
         milestones = f"--milestones {' '.join(map(str, self.milestones))}"
         if self.schedule == "step" and max(self.milestones, default=0) >= self.epochs:
-            return [
-                f"{milestones}: after the last epoch, {self.epochs}, the learning rate is "
-                "not divided"
-            ]
+            return [f"{milestones}: not divided after the last epoch, {self.epochs}"]
         if self.schedule != "step" and self.milestones != Config.milestones:
             return [f"{milestones}: no effect with --schedule {self.schedule}"]
         return []

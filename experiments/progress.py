@@ -21,7 +21,7 @@ SECONDS_OF_SPEED = 3600.0  # that the time left is told by: programs may be long
 
 
 class Display:
-    """Epoch, loss, accuracy, kernel similarity, images a second and the time that is left."""
+    """Epoch, loss, accuracy, kernel similarity, images a second, time that is left."""
 
     def __init__(self, progress: Progress, epochs: int, steps: int):
         self._progress, self._epochs, self._steps = progress, epochs, steps

@@ -178,7 +178,7 @@ def test_a_run_of_training_alone(monkeypatch, tmp_path, capsys, relaxed_jax):
             ["--no-losses", "--step-batch-size", "0"],
             "--no-losses is given with --step-batch-size 0; expected one of the two",
         ),
-        (["--repeats", "x"], "--repeats is 'x'; expected a whole number"),
+        (["--repeats", "x"], "--repeats: invalid literal for int() with base 10: 'x'"),
     ],
 )
 def test_bad_options(argv, message, capsys):

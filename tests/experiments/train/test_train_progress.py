@@ -108,8 +108,8 @@ def test_the_time_left_comes_with_the_second_program_and_is_never_squeezed(width
 def test_without_a_terminal_it_is_a_line_an_epoch_however_long():
     lines = in_programs_of_40_seconds(force_terminal=False, width=60)
     assert lines == [
-        "epoch 150/152  loss 2.000  accuracy 93.2 %  kernel similarity 0.123  2,346 img/s  "
-        "0:02:40 left"
+        "epoch 150/152  loss 2.000  accuracy 93.2 %  kernel similarity 0.123  "
+        "2,346 img/s  0:02:40 left"
     ]
 
 
