@@ -1,13 +1,14 @@
 # make demo: the main job on data that ships with a dependency.
 # make test: lint, types, documentation, doctests and tests, as CI runs them.
 # make test-library: the tests of convsim_jax that are quick, for while you work.
+# make matrix: the same on each Python here, with the lowest and the newest versions.
 # make docs: the documentation site, in docs/_build/html.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-library lint types docs pytest format clean
+.PHONY: demo test test-library matrix lint types docs pytest format clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m experiments.classify
@@ -31,6 +32,10 @@ pytest: $(VENV)/test.stamp
 test-library: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m 'not slow' tests/library convsim_jax
 
+matrix: $(VENV)/test.stamp
+	$(INSTALL) uv
+	$(BIN)/python tests/matrix.py
+
 format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -48,4 +53,4 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@ $(VENV)/demo.stamp
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis docs/_build
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis docs/_build build
