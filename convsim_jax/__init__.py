@@ -25,6 +25,7 @@ from convsim_jax._transform import (
     AddConvolutionalSimilarityState,
     add_convolutional_similarity,
 )
+from convsim_jax._with_feature_maps import with_feature_maps
 
 __all__ = [
     # One kernel.
@@ -41,6 +42,7 @@ __all__ = [
     "feature_map_similarity",
     "decorrelation",
     "effective_maps",
+    "with_feature_maps",
     "redundancy_report",
     "RedundancyReport",
     "LayerRedundancy",

@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
 
 from convsim_jax._paths import is_hidden, path_of
 from convsim_jax._table import aligned_table
@@ -155,24 +156,9 @@ def conv_layers(
       kernel  layout  stack    shape  groups  stride  dilation  times       in      out
       kernel    HWIO      -  3x3x1x8       4       2         1      1  1x8x8x4  1x4x4x8
     """
-    with_paths, treedef = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_hidden)
-    paths = [path_of(key_path) for key_path, leaf in with_paths if _is_array(leaf)]
-    others, others_treedef = jax.tree.flatten((args, kwargs))
-    leaves = [leaf for _, leaf in with_paths] + others
-
-    def of_arrays(arrays: list[Any]) -> Any:
-        remaining = iter(arrays)
-        full = [next(remaining) if _is_array(leaf) else leaf for leaf in leaves]
-        args, kwargs = jax.tree.unflatten(others_treedef, full[len(with_paths) :])
-        return apply(
-            jax.tree.unflatten(treedef, full[: len(with_paths)]), *args, **kwargs
-        )
-
-    program = jax.make_jaxpr(of_arrays)(list(filter(_is_array, leaves)))
     found: dict[ConvLayer, ConvLayer] = {}
     left_out = []
-    for convolution in convolutions(program, len(paths)):
-        layer = _layer_of(convolution, paths, [x.shape for x in program.in_avals])
+    for _, layer in uses(trace(apply, params, args, kwargs)):
         if isinstance(layer, str):
             left_out.append(layer)
             continue
@@ -188,6 +174,51 @@ def conv_layers(
             + "".join(f"; left out: {reason}" for reason in left_out)
         )
     return ConvLayers(tuple(found.values()), tuple(left_out))
+
+
+class Traced(NamedTuple):
+    """A network's program.
+
+    Attributes:
+      program: Its arguments are the arrays.
+      arrays: Those of the parameters, and of the further arguments.
+      paths: Of the parameters among the arrays, which are the first of them.
+      output: What the network returns, in shapes.
+    """
+
+    program: ClosedJaxpr
+    arrays: list[Any]
+    paths: list[str]
+    output: Any
+
+
+def trace(apply: Callable[..., Any], params: Any, args: Any, kwargs: Any) -> Traced:
+    """Traces `apply(params, *args, **kwargs)`; what is no array is passed as it is."""
+    with_paths, treedef = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_hidden)
+    paths = [path_of(key_path) for key_path, leaf in with_paths if _is_array(leaf)]
+    others, others_treedef = jax.tree.flatten((args, kwargs))
+    leaves = [leaf for _, leaf in with_paths] + others
+    arrays = list(filter(_is_array, leaves))
+
+    def of_arrays(arrays: list[Any]) -> Any:
+        remaining = iter(arrays)
+        full = [next(remaining) if _is_array(leaf) else leaf for leaf in leaves]
+        args, kwargs = jax.tree.unflatten(others_treedef, full[len(with_paths) :])
+        return apply(
+            jax.tree.unflatten(treedef, full[: len(with_paths)]), *args, **kwargs
+        )
+
+    program, output = jax.make_jaxpr(of_arrays, return_shape=True)(arrays)
+    return Traced(program, arrays, paths, output)
+
+
+def uses(traced: Traced) -> list[tuple[Convolution, ConvLayer | str]]:
+    """Each convolution and its layer, or why it has none."""
+    shapes = [x.shape for x in traced.program.in_avals]
+    return [
+        (convolution, _layer_of(convolution, traced.paths, shapes))
+        for convolution in convolutions(traced.program, len(traced.paths))
+    ]
 
 
 def _is_array(leaf: Any) -> bool:

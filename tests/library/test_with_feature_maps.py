@@ -1,0 +1,371 @@
+"""Feature maps beside a network's output: of every framework, inside transformations."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import convsim_jax as cs
+from convsim_jax.flax import capture_feature_maps
+from tests.library.flax_networks import (
+    LinenBlock,
+    LinenNet,
+    X,
+    images,
+    linen_variables,
+    nnx_net,
+)
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
+
+
+def close(result, expected):
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), result, expected
+    )
+
+
+def convolve(x, kernel, **options):
+    names = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=names, **options
+    )
+
+
+# A network whose maps are at hand: two convs, one with a bias, and a third whose bias is
+# added after a reshape.
+
+
+def parameters(seed=0):
+    rng = np.random.default_rng(seed)
+    kernels = {
+        name: {"kernel": jnp.asarray(rng.standard_normal(shape), jnp.float32)}
+        for name, shape in [("a", (3, 3, 3, 4)), ("b", (3, 2, 4, 4)), ("c", (1, 1, 4, 6))]
+    }
+    kernels["a"]["bias"], kernels["c"]["bias"] = jnp.arange(4.0), jnp.arange(6.0)
+    return kernels
+
+
+def network(params, x):
+    return network_and_maps(params, x)[0]
+
+
+def network_and_maps(params, x, cut=lambda x: x):
+    a = convolve(cut(x), params["a"]["kernel"]) + params["a"]["bias"].reshape(1, 1, 1, 4)
+    b = convolve(cut(jnp.tanh(a)), params["b"]["kernel"])
+    # The shortcut is no bias, and a normalization's shift neither.
+    normalized = (b + a) / 2 + params["a"]["bias"]
+    c = convolve(cut(jnp.tanh(normalized)), params["c"]["kernel"])
+    c = c.reshape(-1, 6) + params["c"]["bias"][None]
+    maps = {"a/kernel": a, "b/kernel": b, "c/kernel": c.reshape(*x.shape[:-1], 6)}
+    return c.sum(), maps
+
+
+def apart_by_hand(params, x):
+    """Maps of which each depends on its own layer's parameters alone."""
+    return network_and_maps(params, x, cut=jax.lax.stop_gradient)[1]
+
+
+def penalty(maps):
+    return sum(cs.decorrelation(f) * n for n, f in enumerate(maps.values(), 1))
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_output_and_maps(transform):
+    output, maps = transform(cs.with_feature_maps(network))(parameters(), X)
+    close((output, maps), network_and_maps(parameters(), X))
+    assert sorted(maps) == ["a/kernel", "b/kernel", "c/kernel"]
+
+
+@pytest.mark.parametrize("stop_gradient", [False, True])
+def test_gradient_of_a_regularized_loss(stop_gradient):
+    """The penalty's gradient is all the option changes."""
+
+    def loss(params):
+        function = cs.with_feature_maps(network, stop_gradient=stop_gradient)
+        output, maps = function(params, X)
+        return jnp.sin(output) + penalty(maps)
+
+    def by_hand(params):
+        output, maps = network_and_maps(params, X)
+        return jnp.sin(output) + penalty(
+            apart_by_hand(params, X) if stop_gradient else maps
+        )
+
+    close(jax.jit(jax.grad(loss))(parameters()), jax.jit(jax.grad(by_hand))(parameters()))
+
+
+def test_stopping_the_gradient_takes_no_further_convolution():
+    """The kernel's gradient is that of a sum, not a sum of two gradients."""
+
+    def convolutions(stop_gradient):
+        def loss(params):
+            function = cs.with_feature_maps(network, stop_gradient=stop_gradient)
+            output, maps = function(params, X)
+            return jnp.sin(output) + penalty(maps)
+
+        program = jax.jit(jax.grad(loss)).lower(parameters()).compile()
+        return program.as_text().count(" convolution(")
+
+    assert convolutions(stop_gradient=True) == convolutions(stop_gradient=False) > 3
+
+
+def test_forward_mode_and_second_derivatives():
+    def loss(params):
+        _, maps = cs.with_feature_maps(network, stop_gradient=True)(params, X)
+        return penalty(maps)
+
+    params = parameters()
+    _, slope = jax.jvp(loss, (params,), (params,))
+    expected = jax.jvp(lambda p: penalty(apart_by_hand(p, X)), (params,), (params,))[1]
+    close(slope, expected)
+    curvature = jax.grad(lambda p: jax.jvp(loss, (p,), (params,))[1])(params)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(curvature))
+
+
+def test_under_vmap_over_networks():
+    seeds = [parameters(seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seeds)
+    result = jax.vmap(cs.with_feature_maps(network), in_axes=(0, None))(stacked, X)
+    for seed, params in enumerate(seeds):
+        one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], result)
+        close(one, network_and_maps(params, X))
+
+
+# Inside transformations. Each runs a network with and without them.
+
+
+def layer(x, kernel):
+    return jnp.tanh(convolve(x, kernel))
+
+
+def looped(params, x):
+    maps = []
+    for kernel in params["kernels"]:
+        maps.append(convolve(x, kernel))
+        x = jnp.tanh(maps[-1])
+    return x, jnp.stack(maps)
+
+
+def scanned(params, x, wrap=lambda f: f, **options):
+    step = wrap(lambda x, kernel: (layer(x, kernel), None))
+    return jax.lax.scan(step, x, params["kernels"], **options)[0]
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [scanned, partial(scanned, unroll=2), partial(scanned, wrap=jax.checkpoint)],
+    ids=["plain", "unrolled", "remat"],
+)
+@pytest.mark.parametrize("stop_gradient", [False, True])
+def test_scanned_layers_come_stacked(apply, stop_gradient):
+    params = {"kernels": images(3, 3, 3, 3, 3)}
+
+    def loss(params):
+        function = cs.with_feature_maps(apply, stop_gradient=stop_gradient)
+        output, maps = function(params, X)
+        return jnp.sum(output) + penalty(
+            {str(n): f for n, f in enumerate(maps["kernels"])}
+        )
+
+    def by_hand(params):
+        output, maps = looped(params, X)
+        if stop_gradient:
+            before = [X, *jnp.tanh(jax.lax.stop_gradient(maps[:-1]))]
+            maps = map(convolve, before, params["kernels"])
+        return jnp.sum(output) + penalty(dict(enumerate(maps)))
+
+    _, maps = cs.with_feature_maps(apply)(params, X)
+    close(maps["kernels"], looped(params, X)[1])
+    close(jax.grad(loss)(params), jax.grad(by_hand)(params))
+
+
+def test_a_scan_whose_body_is_a_convolution_alone_is_no_convolution():
+    def apply(params, x):
+        return jax.lax.scan(lambda x, k: (convolve(x, k), None), x, params["kernels"])[0]
+
+    params = {"kernels": images(2, 3, 3, 3, 3)}
+    output, maps = cs.with_feature_maps(apply)(params, X)
+    first = convolve(X, params["kernels"][0])
+    close(maps["kernels"], jnp.stack([first, convolve(first, params["kernels"][1])]))
+    close(output, maps["kernels"][1])
+
+
+def test_a_branch_that_is_not_taken_has_maps_of_zeros():
+    def apply(params, x, first):
+        def of_a(x):
+            return layer(x, params["a"]["kernel"])
+
+        return jax.lax.cond(first, of_a, lambda x: jnp.tile(x[..., :1], 4), x)
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def loss(params, first):
+        _, maps = cs.with_feature_maps(apply)(params, X, first)
+        return penalty(maps), maps
+
+    params = parameters()
+    (_, maps), slope = loss(params, True)
+    close(maps["a/kernel"], convolve(X, params["a"]["kernel"]))
+    assert np.any(slope["a"]["kernel"])
+    (value, maps), slope = loss(params, False)
+    assert value == 0
+    assert not np.any(maps["a/kernel"])
+    assert not np.any(slope["a"]["kernel"])
+
+
+def test_a_kernel_applied_again_has_an_entry_for_each_time():
+    kernel = {"kernel": images(3, 3, 3, 3)}
+    _, maps = cs.with_feature_maps(
+        lambda p, x: layer(layer(x, p["kernel"]), p["kernel"])
+    )(kernel, X)
+    assert list(maps) == ["kernel", "kernel#2"]
+    close(maps["kernel#2"], convolve(layer(X, kernel["kernel"]), kernel["kernel"]))
+
+
+# A function with derivatives of its own.
+
+
+@jax.custom_vjp
+def own(x, kernel):
+    return convolve(x, kernel)
+
+
+def own_backward(operands, slope):
+    return tuple(2 * change for change in jax.vjp(convolve, *operands)[1](slope))
+
+
+own.defvjp(lambda *operands: (own(*operands), operands), own_backward)
+
+
+@pytest.mark.parametrize("stop_gradient", [False, True])
+def test_a_convolution_keeps_its_own_derivative(stop_gradient):
+    def apply(params, x):
+        return own(jnp.tanh(own(x, params["a"]["kernel"])), params["b"]["kernel"])
+
+    def loss(params):
+        function = cs.with_feature_maps(apply, stop_gradient=stop_gradient)
+        _, maps = function(params, X)
+        return penalty(maps)
+
+    def by_hand(params):
+        a = own(X, params["a"]["kernel"])
+        x = jnp.tanh(jax.lax.stop_gradient(a) if stop_gradient else a)
+        return penalty({"a": a, "b": own(x, params["b"]["kernel"])})
+
+    close(jax.grad(loss)(parameters()), jax.grad(by_hand)(parameters()))
+
+
+# Frameworks.
+
+
+@pytest.mark.parametrize("block", [LinenBlock, nn.remat(LinenBlock), nn.jit(LinenBlock)])
+def test_linen_has_what_capture_has(block):
+    """Save where a normalization follows: there capture has what that makes of them."""
+    model = LinenNet(block)
+    variables = linen_variables(model)
+    (_, state), maps = cs.with_feature_maps(model.apply)(
+        variables, X, train=True, mutable=["batch_stats"]
+    )
+    assert list(maps) == ["params/stem/kernel", "params/block/conv/kernel"]
+    assert list(state) == ["batch_stats"]
+    _, maps = cs.with_feature_maps(model.apply)(variables, X, train=False)
+    captured = capture_feature_maps(model, X, variables=variables)
+    close(maps["params/block/conv/kernel"], captured["block/conv"].before)
+    stem = nn.Conv(4, (3, 3), strides=2)
+    expected = stem.apply({"params": variables["params"]["stem"]}, X)
+    close(maps["params/stem/kernel"], expected)
+
+
+def test_nnx_has_what_capture_has():
+    model = nnx_net()
+    model.eval()
+    graph, state = nnx.split(model)
+    _, maps = cs.with_feature_maps(lambda state, x: nnx.merge(graph, state)(x))(state, X)
+    captured = capture_feature_maps(model, X)
+    close(maps["block/conv/kernel"], captured["block/conv"].before)
+
+
+def test_equinox_is_regularized_in_two_lines():
+    """Channels first, one image a call, and the module itself as parameters."""
+    keys = jax.random.split(jax.random.key(0))
+    model = eqx.nn.Sequential(
+        [
+            eqx.nn.Conv2d(3, 4, 3, key=keys[0]),
+            eqx.nn.Lambda(jax.nn.relu),
+            eqx.nn.ConvTranspose2d(4, 5, 3, stride=2, key=keys[1]),
+        ]
+    )
+    x = images(2, 3, 7, 6)
+
+    def apply(model, x):
+        return jax.vmap(model)(x)
+
+    @eqx.filter_grad
+    def slope(model):
+        output, maps = cs.with_feature_maps(apply)(model, x)
+        return output.sum() + sum(map(cs.decorrelation, maps.values()))
+
+    @eqx.filter_grad
+    def by_hand(model):
+        first = jax.vmap(model[0])(x)
+        last = jax.vmap(model[2])(jax.nn.relu(first))
+        maps = [jnp.moveaxis(f, 1, -1) for f in (first, last)]
+        return last.sum() + sum(map(cs.decorrelation, maps))
+
+    output, maps = cs.with_feature_maps(apply)(model, x)
+    assert list(maps) == ["layers/0/weight", "layers/2/weight"]
+    close(maps["layers/2/weight"], jnp.moveaxis(output, 1, -1))
+    close(slope(model), by_hand(model))
+
+
+@pytest.mark.parametrize("window", [(3,), (3, 1, 2)])
+def test_one_and_three_axes(window):
+    model = nn.Conv(6, window, feature_group_count=3)
+    x = images(2, *[5] * len(window), 3)
+    variables = model.init(jax.random.key(0), x)
+    output, maps = cs.with_feature_maps(model.apply)(variables, x)
+    close(maps["params/kernel"], output)
+
+
+# What is chosen, and what cannot be.
+
+
+def in_a_while_loop(params, x):
+    def step(state):
+        return state[0] + 1, layer(state[1], params["kernel"])
+
+    x = convolve(x, params["first"])
+    return jax.lax.while_loop(lambda state: state[0] < 2, step, (0, x))[1]
+
+
+def test_layers_choose_and_leave_out():
+    params = {"first": images(3, 3, 3, 3), "kernel": images(3, 3, 3, 3)}
+    with pytest.raises(ValueError, match=r"maps of kernel cannot be .* the while"):
+        cs.with_feature_maps(in_a_while_loop)(params, X)
+    layers = cs.conv_layers(in_a_while_loop, params, X)
+    chosen = [layer for layer in layers if layer.path == "first"]
+    _, maps = cs.with_feature_maps(in_a_while_loop, layers=chosen)(params, X)
+    assert list(maps) == ["first"]
+    with pytest.raises(ValueError, match="layers are none; expected some that apply has"):
+        cs.with_feature_maps(in_a_while_loop, layers=[])(params, X)
+
+
+def test_a_function_that_does_more_than_convolve_is_refused():
+    @jax.custom_jvp
+    def block(x, kernel):
+        return layer(x, kernel)
+
+    block.defjvp(lambda primals, tangents: (block(*primals), tangents[0]))
+    with pytest.raises(ValueError, match=r"maps of 0 cannot be .* the custom_jvp_call"):
+        cs.with_feature_maps(lambda p, x: block(x, *p))([images(3, 3, 3, 3)], X)
+
+
+def test_without_convolutions():
+    with pytest.raises(ValueError, match="apply has no convolution whose kernel comes"):
+        cs.with_feature_maps(lambda p, x: x * p)(jnp.ones(()), X)
