@@ -31,6 +31,7 @@ exclude_patterns = ["_build"]
 
 # Docstrings.
 add_module_names = False
+smartquotes = False  # quotes are code here
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # a docstring says what each argument is
 napoleon_attr_annotations = False
