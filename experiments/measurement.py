@@ -1,5 +1,6 @@
 """What is measured of networks before and after training, conv layer by conv layer."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,6 +54,9 @@ class Layers(NamedTuple):
         after: the same after the activation.
         before_centered: of maps from which their mean over the pixels is taken.
         after_centered: likewise.
+        effective_before: effective number of maps before the activation, from 1 to M;
+            None in records of earlier versions.
+        effective_after: the same after the activation.
     """
 
     names: list[str]
@@ -64,6 +68,8 @@ class Layers(NamedTuple):
     after: np.ndarray
     before_centered: np.ndarray
     after_centered: np.ndarray
+    effective_before: np.ndarray | None = None
+    effective_after: np.ndarray | None = None
 
 
 def measure_kernels(params: chex.ArrayTree, pairs: Pairs) -> Kernels:
@@ -84,38 +90,43 @@ def measure_kernels(params: chex.ArrayTree, pairs: Pairs) -> Kernels:
 def measure_maps(
     model: nn.Module, variables: dict[str, Any], images: jax.Array
 ) -> jax.Array:
-    """Feature-map similarity `(4, layers)`: before, after the activation; both, centered.
+    """Feature maps of every layer, before and after the activation, `(6, layers)`.
+
+    The first two rows are their similarity, the next two that of centered maps, the last
+    two the effective numbers of maps.
 
     Args:
         model: with an attribute `activation`, a name in `ACTIVATIONS`.
         variables: of one network, which is run in evaluation mode.
-        images: those left over after a multiple of `IMAGES_AT_ONCE` are left out.
+        images: of the similarity, those left over after a multiple of `IMAGES_AT_ONCE`
+            are left out.
     """
     layers = [path.rpartition("/")[0] for path in cs.conv_kernels(variables["params"])]
 
-    def of(images: jax.Array) -> jax.Array:
+    def rows(images: jax.Array, *measures: Callable[[jax.Array], jax.Array]) -> jax.Array:
         maps = capture_feature_maps(
             model,
             images,
             variables=variables,
             activation=ACTIVATIONS[model.activation],
         )
-        kinds = [
-            jnp.stack(
-                [
-                    cs.feature_map_similarity(maps[layer][side], center=center)
-                    for layer in layers
-                ]
-            )
-            for center in (False, True)
-            for side in (0, 1)
-        ]
-        return jnp.stack(kinds).astype(jnp.float32)
+        return jnp.stack(
+            [
+                jnp.stack([measure(maps[layer][side]) for layer in layers])
+                for measure in measures
+                for side in (0, 1)
+            ]
+        ).astype(jnp.float32)
+
+    def alike(images: jax.Array) -> jax.Array:
+        centered = partial(cs.feature_map_similarity, center=True)
+        return rows(images, cs.feature_map_similarity, centered)
 
     size = min(len(images), IMAGES_AT_ONCE)
     whole = images[: len(images) // size * size]
     batches = whole.reshape(-1, size, *images.shape[1:])
-    return jax.lax.map(of, batches).mean(0)
+    similarity = jax.lax.map(alike, batches).mean(0)
+    return jnp.concatenate([similarity, rows(images, cs.effective_maps)])
 
 
 def order_of_use(
@@ -140,7 +151,7 @@ def layers_of(
         order: paths of the conv kernels, in the order of the result.
         params: of one network.
         kernels: from `measure_kernels`, of all seeds.
-        maps: from `measure_maps`, `(seeds, 4, layers)`.
+        maps: from `measure_maps`, `(seeds, 6, layers)`.
     """
     found = cs.conv_kernels(params)
     paths = list(found)

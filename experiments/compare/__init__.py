@@ -1,0 +1,1 @@
+"""Compares interventions on conv kernels: fixed, or tuned alike, with paired seeds."""

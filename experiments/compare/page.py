@@ -1,0 +1,124 @@
+"""The page of all results with tuned strengths: tables and plots, of the rows alone.
+
+What follows from them is written by hand, in docs/results.md.
+"""
+
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from experiments.compare import plots, table
+from experiments.compare.results import Results
+from experiments.compare.settings import BASELINE, BY_WIDTH, SETTINGS, Setting
+from experiments.compare.statistics import Findings, findings
+from experiments.interventions import INTERVENTIONS
+from experiments.models import build
+from experiments.run_folder import replacing, writing
+
+PAGE = "README.md"
+INTRODUCTION = """\
+# Results
+
+`python -m experiments.compare --settings all --minutes 0` makes this page of the rows in
+the folders beside it, which the same command trains without `--minutes 0`. What follows
+from it is in docs/results.md.
+
+Each intervention has six trials of two seeds on held-out training images to choose its
+strength and its learning rate, and so has the baseline to choose its learning rate, from
+which the others start; a setting that takes its strengths from another has none. What was
+chosen is trained again from other seeds, and scored on the test images. A strength marked
+"end" is the least or the largest that was tried. A control changes the norms of the
+kernels alone. "Epochs to" counts on the held-out images, to the accuracy that the
+baseline has there after half of its epochs.
+"""
+
+
+def write_page(folder: Path) -> Path | None:
+    """Writes the page and its plots into the folder of results.
+
+    Returns:
+        The page; None if nothing was scored on test images yet.
+
+    Raises:
+        ValueError: a file of results is damaged.
+        OSError: it cannot be written.
+    """
+    found = {
+        name: findings(Results(folder / name).outcomes)
+        for name in SETTINGS
+        if (folder / name).is_dir()
+    }
+    found = {name: each for name, each in found.items() if len(each) > 1}
+    if not found:
+        return None
+    sections = [
+        INTRODUCTION,
+        f"{table.LEGEND}\n",
+        f"```\n{table.overview(found)}\n```\n",
+    ]
+    with writing(folder, "--results"):
+        widths = {name: parameters(SETTINGS[name]) for name in BY_WIDTH if name in found}
+        if len(widths) > 1:
+            plots.save({"sizes": plots.sizes(found, widths)}, folder, "cifar10")
+            sections.append("![accuracy against the number of parameters](sizes.png)\n")
+        for name, each in found.items():
+            drawn = plots.figures(each, SETTINGS[name])
+            plots.save(drawn, folder / name, described(name, each))
+            sections.append(section(name, each, list(drawn)))
+        with replacing(folder / PAGE, "w") as file:
+            file.write("\n".join([*sections, glossary()]))
+    return folder / PAGE
+
+
+def section(name: str, found: Findings, drawn: list[str]) -> str:
+    """A setting's table and plots, and what is not measured yet."""
+    pictures = "\n\n".join(f"![{name}: {each}]({name}/{each}.png)" for each in drawn)
+    missing = [x for x in SETTINGS[name].methods if x not in found]
+    to_come = f"\nNot measured yet: {', '.join(missing)}.\n" if missing else ""
+    return (
+        f"## {name}\n\n{described(name, found)}.\n\n"
+        f"```\n{table.table(found, tuned=True)}\n```\n\n{pictures}\n{to_come}"
+    )
+
+
+def described(name: str, found: Findings) -> str:
+    """What a setting is, in a line."""
+    setting, config = SETTINGS[name], SETTINGS[name].config
+    size = "all" if config.train_size is None else f"{config.train_size:,}"
+    baseline = found.get(BASELINE) or next(iter(found.values()))
+    return (
+        f"{setting.summary[0].upper()}{setting.summary[1:]}: {config.epochs} epochs of "
+        f"{size} training images of {config.dataset}, batches of {config.batch_size}, "
+        f"{config.optimizer}, {config.schedule} schedule; {len(baseline.seeds)} seeds; "
+        f"on {baseline.outcome.scores[0].device}"
+    )
+
+
+def glossary() -> str:
+    """What the interventions are."""
+    rows = [f"| {name} | {x.role} | {x.summary} |" for name, x in INTERVENTIONS.items()]
+    return "\n".join(
+        [
+            "## Interventions",
+            "",
+            "The strength of an initialization is its number of steps of Adam at 2e-3 "
+            "(of those that end in -shrunk, the steps of paper-init whose norms they "
+            "take; of zero-mean the fraction, of scaled ones the factor), that of what "
+            "is added in training the factor of its loss.",
+            "",
+            "| name | role | |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def parameters(setting: Setting) -> int:
+    """Of the network of a setting, for CIFAR-10."""
+    model = build(setting.config.model, classes=10, width=setting.config.width)
+    images = jnp.zeros((1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

@@ -1,0 +1,197 @@
+"""What trials came to, in CSV files that are small enough to be kept with the code.
+
+Every comparison has a folder. `config.json` holds what its rows have in common,
+`trials.csv` a row for each trial and seed. Of the trials that are reported, `epochs.csv`
+holds the curves and `layers.csv` what was measured layer by layer, and `kernels/<method>`
+may hold the first seed's kernels. An interruption loses the trial that it is at, no more.
+
+Columns that came later are empty in earlier rows.
+"""
+
+import csv
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import numpy as np
+
+from experiments import run_folder
+
+
+class Trial(NamedTuple):
+    """What is trained, from several seeds.
+
+    Attributes:
+        split: that it is scored on: `"validation"`, to choose strengths, or `"test"`.
+        treatment: a name in `INTERVENTIONS`.
+        strength: of what is tuned; where nothing is, of what is added in training.
+        learning_rate: at the start.
+    """
+
+    split: str
+    treatment: str
+    strength: float
+    learning_rate: float
+
+
+class Score(NamedTuple):
+    """What one seed of a trial came to: a row of `trials.csv`.
+
+    Attributes:
+        seed: of the random weights and the order of images.
+        accuracy: percentage of the split's images right after the last epoch; NaN if
+            the training diverged.
+        diverged_at: epoch, counted from 1; 0 if it did not.
+        seconds: that the trial took, all of its seeds.
+        device: that it was trained on.
+        versions: of the libraries.
+    """
+
+    seed: int
+    accuracy: float
+    diverged_at: int
+    seconds: float
+    device: str
+    versions: str
+
+
+class Epoch(NamedTuple):
+    """A row of `epochs.csv`; the accuracy is of validation images, if there are any."""
+
+    seed: int
+    epoch: int
+    loss: float
+    accuracy: float
+
+
+class Layer(NamedTuple):
+    """A conv layer of one seed after an epoch, 0 before training: a row of `layers.csv`.
+
+    The others are as in `experiments.measurement.Layers`, but that effective maps are a
+    fraction of the layer's channels.
+    """
+
+    seed: int
+    epoch: int
+    layer: str
+    norm: float
+    paper_loss: float
+    scale_free_loss: float
+    before: float
+    after: float
+    before_centered: float
+    after_centered: float
+    effective_before: float = np.nan
+    effective_after: float = np.nan
+
+
+class Outcome(NamedTuple):
+    """The rows of one trial, and its first seed's kernels, such as `end/Conv_0/kernel`."""
+
+    scores: list[Score]
+    epochs: list[Epoch]
+    layers: list[Layer]
+    kernels: Mapping[str, np.ndarray] = {}
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Of each seed; NaN if it diverged."""
+        return np.array([score.accuracy for score in self.scores])
+
+
+FILES: dict[str, Any] = {"trials": Score, "epochs": Epoch, "layers": Layer}
+
+
+class Results:
+    """The outcomes of a comparison's trials that are done.
+
+    Args:
+        folder: the comparison's; it need not exist.
+
+    Attributes:
+        outcomes: by trial, in the order in which they were added.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.outcomes: dict[Trial, Outcome] = {}
+        for number, (name, kind) in enumerate(FILES.items()):
+            for trial, row in read_rows(folder / f"{name}.csv", kind):
+                if kind is Score:
+                    self.outcomes.setdefault(trial, Outcome([], [], []))
+                if trial in self.outcomes:  # or it was interrupted while it was kept
+                    self.outcomes[trial][number].append(row)
+
+    def add(self, trial: Trial, outcome: Outcome) -> None:
+        """Keeps an outcome; the file that says that it is there is written last."""
+        self.outcomes[trial] = outcome
+        if outcome.kernels:
+            path = self._kernels(trial.treatment)
+            path.parent.mkdir(exist_ok=True)
+            with run_folder.replacing(path, "wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **outcome.kernels)
+        for number, (name, kind) in reversed(list(enumerate(FILES.items()))):
+            rows = [
+                (*trial, *row)
+                for trial, outcome in self.outcomes.items()
+                for row in outcome[number]
+            ]
+            header = (*Trial._fields, *kind._fields)
+            run_folder.write_csv(self.folder / f"{name}.csv", header, rows)
+
+    def kernels(self, method: str) -> dict[str, np.ndarray]:
+        """The kernels of a trial, as `add` was given them."""
+        path = self._kernels(method)
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                return dict(arrays)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+
+    def _kernels(self, method: str) -> Path:
+        return self.folder / "kernels" / f"{method}.npz"
+
+
+def read_rows(path: Path, kind: Any) -> list[tuple[Trial, Any]]:
+    """The trials and rows of a CSV file; none if it is not there.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(file)
+        names = [*Trial._fields, *kind._fields]
+        earlier = [name for name in names if name not in kind._field_defaults]
+        if header not in (names, earlier):
+            raise ValueError(f"its columns are {', '.join(header)}")
+        if any(len(line) != len(header) for line in lines):
+            raise ValueError("a line is cut short")
+        size = len(Trial._fields)
+        return [
+            (revived(Trial, line[:size]), revived(kind, line[size:])) for line in lines
+        ]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def revived(kind: Any, cells: Sequence[str]) -> Any:
+    """A named tuple, of what CSV has of it; an empty cell is NaN.
+
+    >>> revived(Epoch, ["1", "2", "", "50.5"])
+    Epoch(seed=1, epoch=2, loss=nan, accuracy=50.5)
+    """
+    kinds = get_type_hints(kind)
+    named = zip(kind._fields, cells, strict=False)
+    return kind(
+        **{
+            name: kinds[name]("nan" if kinds[name] is float and not cell else cell)
+            for name, cell in named
+        }
+    )

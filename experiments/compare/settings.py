@@ -1,0 +1,210 @@
+"""Where interventions are compared: images, a network, and how it is trained."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from experiments.interventions import INTERVENTIONS, Intervention
+from experiments.options import Config
+
+BASELINE = "none"
+RECOMMENDED = "decay+scale-free-norm-init"
+# What chooses and what is reported has no seed in common.
+TUNED_FROM, SEEDS_FROM = 5, 10
+
+EVERY = tuple(INTERVENTIONS)
+DEMO = (
+    "none",
+    "shrunk",
+    "decay",
+    "paper-init",
+    "paper-reg",
+    "scale-free-init",
+    "scale-free-scaled",
+    "scale-free-reg",
+    RECOMMENDED,
+)
+MAIN = (
+    "none",
+    "paper-init",
+    "shrunk",
+    "scale-free-init",
+    "scale-free-shrunk",
+    "scaled",
+    "scale-free-scaled",
+    "paper-reg",
+    "decay",
+    "scale-free-shrunk-decay",
+    "scale-free-reg",
+    "decay+shrunk",
+    "decay+scale-free-shrunk",
+    RECOMMENDED,
+)
+REGULARIZERS = (
+    "none",
+    "paper-reg",
+    "decay",
+    "paper-decoupled-reg",
+    "scale-free-reg",
+    "scale-free-decoupled-reg",
+    RECOMMENDED,
+    "decay+cosine-init",
+)
+# Settings that differ in the width of the network alone, each twice that before it.
+BY_WIDTH = ("quarter-width", "batch-norm", "full-width")
+# Options of `experiments.train` that a setting fixes.
+OPTIONS = (
+    "dataset",
+    "train_size",
+    "validation",
+    "augment",
+    "model",
+    "width",
+    "activation",
+    "dtype",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "schedule",
+    "milestones",
+    "momentum",
+    "weight_decay",
+    "label_smoothing",
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One comparison.
+
+    Attributes:
+        summary: a line for people.
+        config: the images, the network and how it is trained; its method and seeds are
+            not looked at, its steps, strength and learning rate where they are fixed.
+        learning_rates: those that are tried, from the smallest to the largest.
+        methods: names of the interventions that are compared.
+        tuned: number of seeds of each trial that chooses, counted from `TUNED_FROM`; 0:
+            none is chosen, all have the strengths and the learning rate of `config`.
+        seeds: number of seeds of the result.
+        first_seed: of these.
+        like: the setting whose choice of strengths is taken.
+        measured: number of training images that feature maps are measured on.
+        needs_gpu: whether it takes days on a CPU.
+    """
+
+    summary: str
+    config: Config
+    learning_rates: tuple[float, ...] = ()
+    methods: tuple[str, ...] = EVERY
+    tuned: int = 2
+    seeds: int = 10
+    first_seed: int = SEEDS_FROM
+    like: str | None = None
+    measured: int = 64
+    needs_gpu: bool = False
+
+    @property
+    def fixed(self) -> bool:
+        """Whether strengths and learning rate are."""
+        return not self.tuned
+
+    def intervention(self, name: str, value: float | None = None) -> Intervention:
+        """The intervention of that name, with a value of what is tuned."""
+        found = INTERVENTIONS[name]
+        if value is not None and not self.fixed:
+            return found.tuned(value)
+        found = found.of_steps(self.config.steps)
+        strength = self.config.strength
+        return found if strength is None else found.of_strength(strength)
+
+    def options(self) -> dict[str, Any]:
+        """All that its results have in common."""
+        options = {name: getattr(self.config, name) for name in OPTIONS}
+        return options | {"tuned": self.tuned, "seeds": self.seeds}
+
+
+CIFAR = Config(
+    config="",
+    dataset="cifar10",
+    train_size=5000,
+    validation=0.1,
+    model="cnn",
+    width=0.5,
+    epochs=8,
+    batch_size=64,
+)
+DIGITS = Config(config="", dataset="digits", width=0.5, epochs=15, batch_size=32)
+RATES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04)
+WIDE_RATES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+
+SETTINGS: dict[str, Setting] = {
+    "batch-norm": Setting(
+        "small CNN of half width, batch normalization, 5,000 CIFAR-10 images",
+        CIFAR,
+        RATES,
+    ),
+    "plain": Setting(
+        "the same network without batch normalization",
+        replace(CIFAR, model="cnn-plain"),
+        WIDE_RATES,
+    ),
+    "quarter-width": Setting(
+        "batch-norm at half its width, with strengths as they were chosen there",
+        replace(CIFAR, width=0.25),
+        RATES,
+        MAIN,
+        like="batch-norm",
+    ),
+    "full-width": Setting(
+        "batch-norm at twice its width, with strengths as they were chosen there",
+        replace(CIFAR, width=1.0),
+        RATES,
+        MAIN,
+        seeds=5,  # each takes four times as long as there
+        like="batch-norm",
+    ),
+    "digits": Setting(
+        "another set of images, with the strengths of batch-norm",
+        DIGITS,
+        WIDE_RATES,
+        MAIN,
+        like="batch-norm",
+    ),
+    "digits-plain": Setting(
+        "another set of images, with the strengths of plain",
+        replace(DIGITS, model="cnn-plain"),
+        WIDE_RATES,
+        MAIN,
+        like="plain",
+    ),
+    "no-momentum": Setting(
+        "batch-norm, trained by SGD without momentum",
+        replace(CIFAR, momentum=0.0),
+        (0.05, 0.1, 0.15, 0.2, 0.3, 0.4),
+        # Without momentum, coupled and decoupled are the same.
+        tuple(name for name in REGULARIZERS if "decoupled" not in name),
+    ),
+    "adamw": Setting(
+        "batch-norm, trained by AdamW",
+        replace(CIFAR, weight_decay=1e-2, optimizer="adamw"),
+        (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
+        REGULARIZERS,
+    ),
+    "resnet18": Setting(
+        "ResNet-18 on all of CIFAR-10, cropped and flipped, for a GPU",
+        Config(
+            config="",
+            dataset="cifar10",
+            validation=0.1,
+            augment=True,
+            model="resnet18",
+            dtype="bfloat16",
+            epochs=16,
+            batch_size=512,
+            weight_decay=5e-4,
+            label_smoothing=0.1,
+        ),
+        (0.05, 0.1, 0.2, 0.3, 0.4, 0.8),
+        MAIN,
+        needs_gpu=True,
+    ),
+}
