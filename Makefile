@@ -11,7 +11,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: demo test test-library matrix lint types docs pytest format clean
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/python -m experiments.classify
+	$(BIN)/python -m experiments.compare
 
 test: lint types docs pytest
 

@@ -1,5 +1,6 @@
 """The plots of a comparison; each function returns a Matplotlib figure."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,10 @@ def figures(found: Findings, setting: Setting) -> dict[str, Figure]:
 
 
 def save(drawn: Mapping[str, Figure], folder: Path, title: str) -> None:
-    """Writes figures, each with what it is of below it."""
+    """Writes figures, each with what it is of above it."""
     for name, figure in drawn.items():
-        figure.supxlabel(title, size=7, color="0.4")
+        wide = textwrap.fill(title, int(figure.get_figwidth() * 14))
+        figure.suptitle(wide, size=8, color="0.4")
         with replacing(folder / f"{name}.png", "wb") as file:
             figure.savefig(file, format="png", dpi=DPI)
 
@@ -83,7 +85,7 @@ def accuracy(found: Findings, split: str) -> Figure:
         margin = 0.2 * (high - low) + 0.1
         panels[0].set_ylim(low - margin, min(high + margin, 100 + margin / 4))
     panels[0].set(xlabel="epoch", ylabel=f"{split} accuracy %")
-    panels[0].set_title(described(found, "mean of the seeds", "95 % interval"), size=9)
+    panels[0].set_title(described(found, "mean of the seeds", ", 95 % interval"), size=9)
     panels[1].axhline(0, color="0.6", linewidth=1)
     panels[1].set(xlabel="epoch", ylabel="points")
     panels[1].set_title(f"less {BASELINE}'s, of equal seeds", size=9)
@@ -130,7 +132,7 @@ def gains(found: Findings) -> Figure:
         axes.set_xlabel(f"accuracy less {BASELINE}'s of the same seed, points")
     else:
         axes.set_xlabel("accuracy %")
-    axes.set_title(described(found, "seeds, mean", "95 % interval"), size=9)
+    axes.set_title(described(found, "seeds, mean", ", 95 % interval"), size=9)
     legend(figure, axes)
     return figure
 
@@ -165,9 +167,8 @@ def layers(found: Findings) -> Figure:
         axes.set_title(title, size=9)
         axes.set_ylim(0, None)
         axes.grid(axis="y", color="0.92")
-    figure.suptitle(
-        described(found, "hollow: before training, filled: after", ""), size=9
-    )
+    caption = described(found, "hollow: before training, filled: after")
+    figure.supxlabel(caption, size=8)
     legend(figure, panels[0])
     return figure
 
@@ -204,7 +205,7 @@ def similarity_matrices(
             if column == 0:
                 axes.set_ylabel("before training" if row == 0 else "after training")
     figure.colorbar(image, ax=list(grid), shrink=0.6, label="similarity of kernels i, j")
-    figure.suptitle(
+    figure.supxlabel(
         f"Kernel similarity (scale-free, cross-channel) of the {len(matrix)} kernels of "
         f"{path.removesuffix('/kernel')}, seed {found[names[0]].seeds[0]}",
         size=9,
@@ -258,13 +259,11 @@ def blank(panels: int | tuple[int, int], size: tuple[float, float]) -> tuple[Fig
 def curve(axes: Axes, name: str, epochs: np.ndarray, columns: list[np.ndarray]) -> None:
     """The mean of each column of seeds, and its interval where they are enough."""
     spreads = [interval(column) for column in columns]
-    mean, reach = (
-        (np.array(x) for x in zip(*spreads, strict=True)) if spreads else ([], [])
-    )
+    mean, reach = np.array(spreads).reshape(-1, 2).T
     axes.plot(epochs, mean, color=colour_of(name), linewidth=1.5, label=name)
     if min(map(len, columns), default=0) >= ENOUGH:
-        band = {"color": colour_of(name), "alpha": 0.1, "linewidth": 0}
-        axes.fill_between(epochs, mean - reach, mean + reach, **band)
+        low, high = mean - reach, mean + reach
+        axes.fill_between(epochs, low, high, color=colour_of(name), alpha=0.1, lw=0)
 
 
 def colour_of(name: str) -> str:
@@ -303,14 +302,12 @@ def by_layer(one: Finding, column: str) -> np.ndarray:
     )
 
 
-def described(found: Findings, what: str, interval_of: str) -> str:
+def described(found: Findings, what: str, of_many: str = "") -> str:
     """A title that says what is shown, and what is not there."""
     few = max((one.finished.sum() for one in found.values()), default=0) < ENOUGH
-    text = what if few or not interval_of else f"{what}, {interval_of}"
     gone = [name for name, one in found.items() if not one.finished.any()]
-    if gone:
-        text += f"\nall seeds diverged: {', '.join(gone)}"
-    return text
+    lines = [what + ("" if few else of_many)]
+    return "\n".join([*lines, *([f"all seeds diverged: {', '.join(gone)}"] * bool(gone))])
 
 
 def legend(figure: Figure, axes: Axes) -> None:

@@ -87,7 +87,7 @@ class Layer(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The rows of one trial, and its first seed's kernels, such as `end/Conv_0/kernel`."""
+    """The rows of one trial; its first seed's kernels, such as `end/Conv_0/kernel`."""
 
     scores: list[Score]
     epochs: list[Epoch]
@@ -100,7 +100,11 @@ class Outcome(NamedTuple):
         return np.array([score.accuracy for score in self.scores])
 
 
-FILES: dict[str, Any] = {"trials": Score, "epochs": Epoch, "layers": Layer}
+FILES: dict[str, tuple[str, Any]] = {
+    "trials": ("scores", Score),
+    "epochs": ("epochs", Epoch),
+    "layers": ("layers", Layer),
+}
 
 
 class Results:
@@ -119,12 +123,12 @@ class Results:
     def __init__(self, folder: Path):
         self.folder = folder
         self.outcomes: dict[Trial, Outcome] = {}
-        for number, (name, kind) in enumerate(FILES.items()):
+        for name, (field, kind) in FILES.items():
             for trial, row in read_rows(folder / f"{name}.csv", kind):
                 if kind is Score:
                     self.outcomes.setdefault(trial, Outcome([], [], []))
                 if trial in self.outcomes:  # or it was interrupted while it was kept
-                    self.outcomes[trial][number].append(row)
+                    getattr(self.outcomes[trial], field).append(row)
 
     def add(self, trial: Trial, outcome: Outcome) -> None:
         """Keeps an outcome; the file that says that it is there is written last."""
@@ -134,11 +138,11 @@ class Results:
             path.parent.mkdir(exist_ok=True)
             with run_folder.replacing(path, "wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **outcome.kernels)
-        for number, (name, kind) in reversed(list(enumerate(FILES.items()))):
+        for name, (field, kind) in reversed(FILES.items()):
             rows = [
                 (*trial, *row)
                 for trial, outcome in self.outcomes.items()
-                for row in outcome[number]
+                for row in getattr(outcome, field)
             ]
             header = (*Trial._fields, *kind._fields)
             run_folder.write_csv(self.folder / f"{name}.csv", header, rows)

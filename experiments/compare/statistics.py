@@ -139,9 +139,9 @@ def findings(
             seconds=outcome.scores[0].seconds,
         )
     chances = adjusted({name: one.chance for name, one in found.items()})
-    beyond = adjusted({name: one.beyond_chance for name, one in found.items()})
+    others = adjusted({name: one.beyond_chance for name, one in found.items()})
     return {
-        name: one._replace(chance=chances[name], beyond_chance=beyond[name])
+        name: one._replace(chance=chances[name], beyond_chance=others[name])
         for name, one in found.items()
     }
 

@@ -17,8 +17,8 @@ ENOUGH = 3
 LEGEND = (
     "± is the 95 % interval over seeds (Student t); two seeds are shown themselves. "
     "Differences are of equal seeds; * is one that chance hardly explains (paired "
-    "t-test, Benjamini and Hochberg). → leads from before training to after it; similarities and "
-    "effective maps (a fraction of the channels) are means over the conv layers."
+    "t-test, Benjamini and Hochberg). → leads from before training to after it; "
+    "similarities and effective maps, a fraction of the channels, are means over layers."
 )
 
 

@@ -1,7 +1,7 @@
 """Trains the networks of a trial, and measures them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -68,7 +68,9 @@ class Trainer:
 
         measure(0, state.network.variables)
         keep("start", state.network.variables)
-        followed = "validation" if feed.sizes["validation"] else "test"
+        followed: Literal["validation", "test"] = (
+            "validation" if feed.sizes["validation"] else "test"
+        )
         accuracy = np.full(engine.seeds, np.nan)
         seconds, chosen = 0.0, state.chosen
         for last, closed in fit(
@@ -102,13 +104,13 @@ class Trainer:
             accuracy = np.where(diverged(chosen), np.nan, scores)
         about = (round(seconds, 1), jax.devices()[0].device_kind, described_versions())
         gone = np.asarray(chosen.diverged_at)
-        scores = [
+        rows = [
             Score(seed, float(score), int(at), *about)
             for seed, (score, at) in enumerate(
                 zip(accuracy, gone, strict=True), engine.first_seed
             )
         ]
-        return Outcome(scores, curve, layers, kernels)
+        return Outcome(rows, curve, layers, kernels)
 
     def _engine(self, intervention: Intervention, reported: bool) -> Engine:
         during = intervention.during
