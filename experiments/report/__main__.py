@@ -1,7 +1,9 @@
-"""Writes a page about a training run, `report.html`, into its run folder.
+"""Writes a page about a training run, or one that compares several.
 
-`experiments.train` does so at the end of every run. This writes it again, or while a run
-is still going. The page is one file, and needs no network.
+Of one run it is `report.html`, in the run's folder: what `experiments.train` writes at
+the end, here written again, or while the run is still going. Of several it has them side
+by side, and their numbers are in a CSV file next to it. A page is one file, and needs no
+network.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ import jax
 import tyro
 
 from experiments import command_line
-from experiments.report.page import write_report
+from experiments.report.page import write_comparison, write_report
 
 COMMAND = "python -m experiments.report"
 
@@ -22,23 +24,27 @@ class Config:
     """Which runs to report.
 
     Attributes:
-        folders: Run folders, as `experiments.train` leaves them.
+        runs: Run folders, as `experiments.train` leaves them.
+        output: The page that compares several.
     """
 
-    folders: Annotated[
+    runs: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="FOLDER ...", help_behavior_hint=""),
+        tyro.conf.arg(metavar="RUN ...", help_behavior_hint=""),
     ] = ()
+    output: Path = Path("comparison.html")
 
 
 def main(config: Config) -> None:
-    """Writes and names the page of each folder."""
-    if not config.folders:
+    """Writes and names the page."""
+    if not config.runs:
         raise ValueError("no run folder is given; expected one or more")
     jax.config.update("jax_platforms", "cpu")  # a run may still hold the accelerator
-    for folder in config.folders:
-        print(write_report(folder))
+    if len(config.runs) == 1:
+        print(write_report(config.runs[0]))
+    else:
+        print(write_comparison(config.runs, config.output))
 
 
 if __name__ == "__main__":

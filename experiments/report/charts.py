@@ -1,167 +1,145 @@
-"""The charts of a run: curves over epochs, and layers before and after training."""
+"""Charts: curves over epochs, a bar a layer; by Matplotlib, in the page's colour."""
 
-from typing import NamedTuple
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from experiments.record import Outcome, Run
-from experiments.report import plots
 from experiments.report.wording import number
+
+INK = "#123456"  # the page's colour takes its place
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), INK),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    "grid.alpha": 0.2,
+    "grid.linewidth": 0.5,
+}
+BEFORE = "before training"  # its bars are hollow
 
 
 class Chart(NamedTuple):
-    """A plot, what it says to those who do not see it, and what its quantity is."""
+    """A plot, and what it says to those who do not see it."""
 
     title: str
     image: Markup
     description: str
-    explanation: str
 
 
-class Quantity(NamedTuple):
-    """What a chart shows of an epoch: fields of `Epoch`, with their names."""
+class Line(NamedTuple):
+    """A quantity against the epoch.
 
-    title: str
-    fields: dict[str, str]
-    explanation: str
-    logarithmic: bool = False
+    Attributes:
+        name: what a legend calls it.
+        epochs: `(epochs,)`.
+        values: `(epochs, seeds)`, NaN where there is none.
+        finished: which seeds did not diverge; those that did are dotted.
+        chosen: of each seed, the epoch to mark, if any.
+    """
 
+    name: str
+    epochs: np.ndarray
+    values: np.ndarray
+    finished: np.ndarray
+    chosen: np.ndarray | None = None
 
-QUANTITIES = (
-    Quantity(
-        "Loss",
-        {"loss": "training"},
-        "Mean cross-entropy of the epoch's training batches. Terms that are added to it, "
-        "such as a regularizer, are left out.",
-    ),
-    Quantity(
-        "Accuracy, %",
-        {"train_accuracy": "training", "accuracy": "validation"},
-        "Images classified correctly: training images as they were trained on, those for "
-        "validation, if any, after the epoch.",
-    ),
-    Quantity(
-        "Learning rate",
-        {"learning_rate": "learning rate"},
-        "Size of the optimizer's steps at the end of the epoch.",
-    ),
-    Quantity(
-        "Scale-free similarity of the kernels",
-        {"scale_free_loss": "scale-free loss"},
-        "How alike the kernels of a layer are at all lags and over all input channels, "
-        "whatever their size: 0 to 1 a layer, summed over layers.",
-    ),
-    Quantity(
-        "The paper's loss",
-        {"paper_loss": "paper's loss"},
-        "Convolutional Similarity, summed over pairs of kernels and over layers. It is "
-        "of degree 4 in the weights, so it falls when they merely shrink.",
-        logarithmic=True,
-    ),
-    Quantity(
-        "Norm of the kernels",
-        {"norm": "norm"},
-        "Of all conv kernels together. Where it falls, the paper's loss falls with it.",
-    ),
-)
+    @property
+    def seen(self) -> np.ndarray:
+        """The values of the seeds that finished, if any."""
+        return self.values[:, self.finished] if self.finished.any() else self.values
 
-# Of each quantity of a layer: a title, the field, what it is.
-LAYER_QUANTITIES = (
-    (
-        "Kernels, scale-free",
-        "scale_free_loss",
-        "Mean over pairs of kernels, 0 to 1. Kernels of one tap (1x1) have one lag, so "
-        "theirs is always 1.",
-    ),
-    (
-        "Feature maps before the activation",
-        "before",
-        "Mean absolute cosine of two channels of the layer's output on training images: "
-        "1 says the same, 0 has nothing in common.",
-    ),
-    (
-        "Feature maps after the activation",
-        "after",
-        "The same once the activation has been applied.",
-    ),
-)
-
-
-def curves(run: Run) -> list[Chart]:
-    """A chart of each quantity that has a number in any epoch."""
-    charts: list[Chart] = []
-    if not run.history:
-        return charts
-    for title, fields, explanation, logarithmic in QUANTITIES:
-        shown = [plots.Curve(name, _values(run, field)) for field, name in fields.items()]
-        shown = [curve for curve in shown if np.isfinite(curve.values).any()]
-        if not shown:
-            continue
-        of_seeds = shown[0].values.shape[1] == len(run.finished)
-        finished = run.finished if of_seeds else np.ones(1, bool)
-        chosen = None
-        if run.outcome is not None and shown[-1].name == "validation":
-            chosen = run.outcome.chosen_epoch
-            explanation += " A dot marks the epoch whose network was chosen."
-        figure = plots.curves(
-            _epochs(run), shown, finished, chosen=chosen, logarithmic=logarithmic
+    def in_words(self) -> str:
+        """Its first and its last mean."""
+        known = np.flatnonzero(np.isfinite(self.seen).all(axis=1))
+        means = (
+            f"{number(self.seen[i].mean())} in epoch {self.epochs[i]}"
+            for i in sorted({known[0], known[-1]} if len(known) else ())
         )
-        words = "; ".join(_in_words(run, curve, finished) for curve in shown)
-        charts.append(
-            Chart(title, _svg(figure, title), f"{title}: {words}.", explanation)
-        )
-    return charts
+        return f"{self.name} {' and '.join(means) or 'known of no epoch'}"
 
 
-def layers(run: Run) -> list[Chart]:
-    """Each quantity of a layer before and after training, the mean of the seeds."""
-    if run.outcome is None or not run.finished.any():
-        return []
-    charts = []
-    for title, field, explanation in LAYER_QUANTITIES:
-        start, end = layer_means(run.outcome, field)
-        words = (
-            f"{title}, of {len(end)} conv layers: mean {number(start.mean())} before "
-            f"training, {number(end.mean())} after."
-        )
-        charts.append(
-            Chart(title, _svg(plots.layers(start, end), title), words, explanation)
-        )
-    return charts
+def curves(title: str, lines: Sequence[Line], *, logarithmic: bool = False) -> Chart:
+    """Each seed thin, the mean of those that finished thick; the axis fits these."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes("epoch")
+        for colour, line in enumerate(lines):
+            style: dict[str, Any] = {"color": f"C{colour}"}
+            if np.isfinite(line.values).any(1).sum() == 1:  # a point is no line
+                style |= {"marker": "o", "markersize": 3}
+            several = line.values.shape[1] > 1
+            thin: dict[str, Any] = {"alpha": 0.35, "linewidth": 0.8} if several else {}
+            for values, fine in zip(line.values.T, line.finished, strict=True):
+                axes.plot(line.epochs, values, "-" if fine else ":", **style, **thin)
+            if several and line.finished.any():
+                axes.plot(line.epochs, line.seen.mean(axis=1), **style)
+            if line.chosen is not None:
+                at = (line.epochs[:, None] == line.chosen) & line.finished
+                epochs = line.epochs[at.nonzero()[0]]
+                axes.plot(epochs, line.values[at], f"C{colour}o", markersize=4)
+            axes.plot([], [], color=f"C{colour}", label=line.name)
+        fitted = [line for line in lines if line.finished.any()] or lines
+        seen = np.concatenate([line.seen[np.isfinite(line.seen)] for line in fitted])
+        low, high = (seen.min(), seen.max()) if len(seen) else (0, 1)
+        margin = 0.06 * (high - low) or 0.05 * abs(high) or 1
+        axes.set_ylim(low - margin, high + margin)
+        if logarithmic and 0 < 10 * low < high:
+            axes.set_yscale("log")
+            axes.set_ylim(low / 1.3, high * 1.3)
+            title += " (logarithmic axis)"
+        words = "; ".join(line.in_words() for line in lines)
+        return Chart(title, svg(figure, title), f"{title}: {words}.")
 
 
-def layer_means(outcome: Outcome, field: str) -> tuple[np.ndarray, np.ndarray]:
-    """A field of `Layers` before and after training, mean of the seeds that finished."""
-    start, end = (
-        getattr(layers, field)[outcome.diverged_at == 0].mean(axis=0)
-        for layers in (outcome.start, outcome.end)
-    )
-    return start, end
+def bars(title: str, groups: Mapping[str, np.ndarray], top: float = 1.0) -> Chart:
+    """A bar a layer, from 0 to `top` at most; those of several groups side by side."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes("conv layer, in the order of use")
+        width = 0.8 / len(groups)
+        for i, (name, values) in enumerate(groups.items()):
+            hollow = {"fill": False, "edgecolor": INK, "linewidth": 0.5}
+            style = hollow if name == BEFORE else {"color": f"C{i - (BEFORE in groups)}"}
+            at = np.arange(1, len(values) + 1) + (i - (len(groups) - 1) / 2) * width
+            axes.bar(at, values, width, label=name, **style)
+        axes.set_ylim(0, top)
+        axes.grid(axis="x", visible=False)
+        means = (f"{name} {number(values.mean())}" for name, values in groups.items())
+        words = f"mean of {len(values)} conv layers: {'; '.join(means)}"
+        return Chart(title, svg(figure, title), f"{title}, {words}.")
 
 
-def _svg(figure: Figure, title: str) -> Markup:
-    return Markup(plots.svg(figure, title))
+def svg(figure: Figure, name: str) -> Markup:
+    """A figure as an SVG element, in the colour and the font of the page around it.
+
+    Args:
+        figure: drawn with the style above.
+        name: unique in the page, as the ids inside of the element have to be.
+    """
+    if len(figure.axes[0].get_legend_handles_labels()[1]) > 1:
+        figure.legend(loc="outside upper left", ncols=2)
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    element = text.getvalue()
+    element = re.sub(r'<g id="[^"]*"', "<g", element[element.index("<svg") :])
+    element = element.replace("'DejaVu Sans'", "system-ui, sans-serif")
+    return Markup(element.replace(INK, "currentColor"))
 
 
-def _epochs(run: Run) -> np.ndarray:
-    return np.array([epoch.epoch for epoch in run.history])
-
-
-def _values(run: Run, field: str) -> np.ndarray:
-    """A field of every epoch, `(epochs, seeds)`; of all seeds together, `(epochs, 1)`."""
-    values = np.array([getattr(epoch, field) for epoch in run.history])
-    return values.reshape(len(values), -1)
-
-
-def _in_words(run: Run, curve: plots.Curve, finished: np.ndarray) -> str:
-    values = curve.values[:, finished] if finished.any() else curve.values
-    known = np.isfinite(values).all(axis=1)
-    if not known.any():
-        return f"{curve.name} known of no epoch"
-    first, last = np.flatnonzero(known)[[0, -1]]
-    return " and ".join(
-        f"{curve.name} {number(values[i].mean())} in epoch {_epochs(run)[i]}"
-        for i in dict.fromkeys((first, last))
-    )
+def _axes(label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(3.6, 2.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure, axes

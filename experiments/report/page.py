@@ -1,14 +1,33 @@
-"""The page: what a run was, how it went, and what became of its kernels."""
+"""The pages: of a run, how it went and what became of its kernels; of runs, compared."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
+import numpy as np
 
-from experiments.interventions import EARLIER, INTERVENTIONS
 from experiments.record import Run, read_run
-from experiments.report import charts, facts, pictures
-from experiments.report.wording import option
-from experiments.run_folder import replacing, writing
+from experiments.report import charts, compare, facts, pictures, wording
+from experiments.report.charts import BEFORE, Chart, Line
+from experiments.run_folder import replacing, write_csv, writing
+
+# Charts of epochs: fields of `Epoch`, with their names. Templates say what they are.
+CURVES = {
+    "Accuracy, %": {"train_accuracy": "training", "accuracy": "validation"},
+    "Loss": {"loss": "training"},
+    "Kernel similarity": {"scale_free_loss": "kernel similarity"},
+    "The paper's loss": {"paper_loss": "paper's loss"},
+    "Norm of the kernels": {"norm": "norm"},
+    "Learning rate": {"learning_rate": "learning rate"},
+}
+# Charts of layers: what there is at most, and a field of `Layers`.
+BARS = {
+    "Kernel similarity of each layer": (1, "scale_free_loss"),
+    "Feature-map similarity before the activation": (1, "before"),
+    "Feature-map similarity after the activation": (1, "after"),
+    "Effective maps, % of all": (100, facts.SHARE),
+}
 
 
 def write_report(folder: Path) -> Path:
@@ -23,15 +42,84 @@ def write_report(folder: Path) -> Path:
         ValueError: `folder` is no run folder, or a file in it is damaged.
         OSError: a file cannot be read, or the page cannot be written.
     """
-    page = render(read_run(folder))
+    run = read_run(folder)
+    lines = [
+        [line for line in _lines(run, fields) if np.isfinite(line.values).any()]
+        for fields in CURVES.values()
+    ]
+    accuracy = lines[0]
+    if run.outcome and accuracy and accuracy[-1].name == "validation":
+        accuracy[-1] = accuracy[-1]._replace(chosen=run.outcome.chosen_epoch)
+    groups = {BEFORE: (run, "start"), "after": (run, "end")}
+    page = _rendered("run.html", lines, groups, run=run, pictures=pictures)
     path = folder / "report.html"
     with writing(folder, "the run folder"), replacing(path, "w") as file:
         file.write(page)
     return path
 
 
-def render(run: Run) -> str:
-    """The page as HTML."""
+def write_comparison(folders: Sequence[Path], path: Path) -> Path:
+    """Writes a page that has runs beside each other, and its numbers as CSV next to it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: one of `folders` is no run folder, or a file in it is damaged.
+        OSError: a file cannot be read, or the page cannot be written.
+    """
+    runs = compare.named([read_run(folder) for folder in folders])
+    lines = [
+        [
+            line
+            for name, run in runs.items()
+            for line in _lines(run, {[*fields][-1]: name})
+        ]
+        for fields in CURVES.values()
+    ]
+    groups = {name: (run, "end") for name, run in runs.items()}
+    if len({tuple(run.outcome.end.names) for run in runs.values() if run.outcome}) > 1:
+        groups = {}  # one network's layers are not the other's
+    page = _rendered("comparison.html", lines, groups, runs=runs, compare=compare)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(path.with_suffix(".csv"), *compare.table(runs))
+        with replacing(path, "w") as file:
+            file.write(page)
+    return path
+
+
+def _lines(run: Run, fields: Mapping[str, str]) -> list[Line]:
+    """A line of each field of `Epoch`."""
+    epochs = np.array([epoch.epoch for epoch in run.history])
+    found = []
+    for field, name in fields.items() if run.history else ():
+        values = np.array([getattr(epoch, field) for epoch in run.history], float)
+        values = values.reshape(len(values), -1)  # one column, of all seeds together
+        of_seeds = values.shape[1] == len(run.finished)
+        finished = run.finished if of_seeds else np.ones(1, bool)
+        found.append(Line(name, epochs, values, finished))
+    return found
+
+
+def _bars(groups: Mapping[str, tuple[Run, str]]) -> list[Chart]:
+    """A chart of each quantity of a layer that is known of any group."""
+    found = []
+    for title, (top, field) in BARS.items():
+        means = {name: facts.layer_means(*of, field) for name, of in groups.items()}
+        for known in [mean for mean in means.values() if mean is not None][:1]:
+            none = np.full_like(known, np.nan)  # so that all groups keep their colours
+            bars = {name: none if x is None else x for name, x in means.items()}
+            found.append(charts.bars(title, bars, top))
+    return found
+
+
+def _rendered(
+    template: str,
+    lines: Sequence[list[Line]],
+    groups: Mapping[str, tuple[Run, str]],
+    **values: Any,
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -39,32 +127,11 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    options = run.config["options"]
-    name = str(options.get("method"))
-    method = INTERVENTIONS.get(EARLIER.get(name, name))
-    return environment.get_template("page.html").render(
-        title=facts.title(run),
-        folder=run.folder.resolve().name,
-        method=options.get("method"),
-        summary=method and method.summary,
-        warnings=facts.warnings(run),
-        facts=facts.facts(run),
-        several=len(run.finished) > 1,
-        diverged=not run.finished.all(),
-        seeds=facts.seed_rows(run),
-        curves=charts.curves(run),
-        layers=charts.layers(run),
-        layer_rows=facts.layer_rows(run),
-        measures=facts.MEASURES.values(),
-        filters=pictures.filters(run),
-        matrices=pictures.matrices(run),
-        scale=pictures.scale(),
-        shown=pictures.SHOWN,
-        command=run.config.get("command"),
-        options={name: option(value) for name, value in options.items()},
-        about={
-            name: option(value)
-            for name, value in run.config.items()
-            if name not in ("options", "command")
-        },
-    )
+    environment.filters |= vars(wording) | vars(facts)
+    curves = [
+        charts.curves(title, of, logarithmic=title == "The paper's loss")
+        for title, of in zip(CURVES, lines, strict=True)
+        if any(np.isfinite(line.values).any() for line in of)
+    ]
+    values |= {"facts": facts, "curves": curves, "layers": _bars(groups)}
+    return environment.get_template(template).render(**values)

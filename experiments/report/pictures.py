@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from typing import NamedTuple
 
 import matplotlib
@@ -12,61 +13,28 @@ import convsim_jax as cs
 from experiments.losses import SCALE_FREE
 from experiments.record import Run, read_kernels
 
-# More kernels than this are not told apart in a picture.
-SHOWN = 64
-# More layers than this say the same again.
-LAYERS = 4
+SHOWN = 64  # more kernels are not told apart in a picture
+LAYERS = 4  # more layers say the same again
 
 
 class Picture(NamedTuple):
-    """Something of a layer's kernels before and after training, as PNGs in addresses."""
+    """A layer's kernels before and after training, each as a PNG in an address."""
 
     layer: str
-    about: str
-    start: str
-    end: str
-    start_caption: str
-    end_caption: str
+    shape: tuple[int, ...]
+    images: list[str]
 
 
-def filters(run: Run) -> Picture | None:
-    """The filters of the first layer that has any to be seen, if there is one."""
-    for layer, start, end in _kernels(run)[:1]:
-        height, width, channels, count = start.shape
-        seen = "red, green and blue" if channels == 3 else "grey"
-        if channels not in (1, 3):
-            seen = f"the first of {channels} input channels"
-        return Picture(
-            layer,
-            f"{min(count, SHOWN)} of {count} filters of {height}x{width}, {seen}",
-            data_uri(tiles(start)),
-            data_uri(tiles(end)),
-            "before training",
-            "after training",
-        )
-    return None
+def filters(run: Run) -> list[Picture]:
+    """The filters of the first layer, if there is one."""
+    return _pictures(kernels_of(run)[:1], tiles)
 
 
 def matrices(run: Run) -> list[Picture]:
     """The similarity of every two kernels, of a few layers from the first to the last."""
-    layers = [layer for layer in _kernels(run) if layer[1].shape[-1] > 1]
+    layers = [layer for layer in kernels_of(run) if layer[1][0].shape[-1] > 1]
     chosen = np.linspace(0, len(layers) - 1, min(LAYERS, len(layers)))
-    found = []
-    for layer, *kernels in (layers[round(i)] for i in chosen):
-        both = [matrix(kernel) for kernel in kernels]
-        captions = (
-            f"{when} training: mean {of[~np.eye(len(of), dtype=bool)].mean():.2f}"
-            for when, of in zip(("before", "after"), both, strict=True)
-        )
-        about = f"{len(both[0])} of {kernels[0].shape[-1]} kernels"
-        images = (data_uri(coloured(of)) for of in both)
-        found.append(Picture(layer, about, *images, *captions))
-    return found
-
-
-def scale() -> str:
-    """The colours of the matrices from 0 to 1, as a PNG in an address."""
-    return data_uri(coloured(np.linspace(0, 1, 64)[None]))
+    return _pictures([layers[round(i)] for i in chosen], similarities)
 
 
 def tiles(kernel: np.ndarray) -> np.ndarray:
@@ -84,48 +52,48 @@ def tiles(kernel: np.ndarray) -> np.ndarray:
     kernel = np.asarray(kernel, np.float64)[..., :SHOWN]
     kernel = kernel if kernel.shape[2] == 3 else kernel[:, :, :1].repeat(3, axis=2)
     largest = np.abs(kernel).max(axis=(0, 1, 2))
-    kernel = 0.5 + 0.5 * kernel / np.where(largest > 0, largest, 1)
+    pixels = 255 * (0.5 + 0.5 * kernel / np.where(largest > 0, largest, 1))
     height, width, _, count = kernel.shape
     columns = min(count, 8)
     rows = -(-count // columns)
-    image = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, 4), np.uint8)
+    image = np.zeros((rows, height + 1, columns, width + 1, 4), np.uint8)
     for i in range(count):
-        y, x = (i // columns) * (height + 1), (i % columns) * (width + 1)
-        image[y : y + height, x : x + width, :3] = np.round(255 * kernel[..., i])
-        image[y : y + height, x : x + width, 3] = 255
-    return image
+        tile = image[i // columns, :height, i % columns, :width]
+        tile[..., :3], tile[..., 3] = np.round(pixels[..., i]), 255
+    return image.reshape(rows * (height + 1), columns * (width + 1), 4)[:-1, :-1]
 
 
-def matrix(kernel: np.ndarray) -> np.ndarray:
-    """Scale-free cross-channel similarity of the first `SHOWN` kernels, `(M, M)`."""
-    return np.asarray(
-        cs.similarity_matrix(kernel[..., :SHOWN], **SCALE_FREE._asdict()), np.float64
-    )
-
-
-def coloured(values: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] in the colours of the map `magma`: RGBA, uint8."""
-    return matplotlib.colormaps["magma"](values, bytes=True)
+def similarities(kernel: np.ndarray) -> np.ndarray:
+    """Scale-free cross-channel similarity of the first `SHOWN` kernels, as colours."""
+    matrix = cs.similarity_matrix(kernel[..., :SHOWN], **SCALE_FREE._asdict())
+    return matplotlib.colormaps["magma"](np.asarray(matrix, np.float64), bytes=True)
 
 
 def data_uri(image: np.ndarray) -> str:
     """An image as a PNG inside its address."""
     content = io.BytesIO()
-    Image.fromarray(image).save(content, format="PNG", optimize=True)
+    Image.fromarray(np.ascontiguousarray(image)).save(content, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _kernels(run: Run) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Layer, kernel before and after training, of 2-D kernels of more than one tap."""
-    if run.outcome is None or (kernels := read_kernels(run.folder)) is None:
-        return []
+def kernels_of(run: Run) -> list[tuple[str, list[np.ndarray]]]:
+    """Of a finished run, layers with 2-D kernels of more than one tap: before, after."""
+    arrays = (read_kernels(run.folder) if run.outcome else None) or {}
     found = []
-    for name in run.outcome.end.names:
-        both = [kernels.get(f"{when}/{name}") for when in ("start", "end")]
-        start, end = both
-        if start is None or end is None or start.shape != end.shape:
-            continue
-        seen = start.ndim == 4 and start[..., 0, 0].size > 1 and start.shape[-1] > 0
-        if seen and np.isfinite(start).all() and np.isfinite(end).all():
-            found.append((name.removesuffix("/kernel"), start, end))
+    for name in run.outcome.end.names if run.outcome else ():
+        both = [arrays[key] for key in (f"start/{name}", f"end/{name}") if key in arrays]
+        if len(both) == 2 and all(
+            kernel.ndim == 4 and kernel[..., 0, 0].size > 1 and np.isfinite(kernel).all()
+            for kernel in both
+        ):
+            found.append((name.removesuffix("/kernel"), both))
     return found
+
+
+def _pictures(
+    layers: list[tuple[str, list[np.ndarray]]], draw: Callable[[np.ndarray], np.ndarray]
+) -> list[Picture]:
+    return [
+        Picture(layer, both[0].shape, [data_uri(draw(kernel)) for kernel in both])
+        for layer, both in layers
+    ]

@@ -1,6 +1,7 @@
-"""Numbers and options in words, as the page shows them."""
+"""Numbers and options in words, as the pages show them."""
 
 import math
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -13,76 +14,47 @@ NONE = "-"
 def number(value: float) -> str:
     """Three significant digits; a dash for what is not finite.
 
-    >>> [number(value) for value in (0.00123, 0.5, 12.34, 1234.5, 2.5e6, float("nan"))]
-    ['0.00123', '0.500', '12.3', '1,234', '2.50e6', '-']
+    >>> [number(value) for value in (0.00123, 0.5, 12.34, 1234.5, float("nan"))]
+    ['0.00123', '0.500', '12.3', '1,234', '-']
     """
     if not math.isfinite(value):
         return NONE
-    size = abs(value)
-    if size >= 1e6 or 0 < size < 1e-4:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:#.3g}".rstrip(".")
-
-
-def count(value: float, noun: str) -> str:
-    """A number of things.
-
-    >>> count(1, "seed"), count(10000, "image")
-    ('1 seed', '10,000 images')
-    """
-    return f"{value:,.0f} {noun}{'' if value == 1 else 's'}"
+    text = f"{value:,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:#.3g}"
+    return text.rstrip(".")
 
 
 def duration(seconds: float) -> str:
-    """A time in the units that people use.
+    """A time, in hours, minutes and seconds.
 
-    >>> [duration(seconds) for seconds in (0.25, 42, 200, 3720)]
-    ['0.2 s', '42 s', '3 min 20 s', '1 h 02 min']
+    >>> [duration(seconds) for seconds in (0.25, 42, 3720)]
+    ['0.2 s', '42.0 s', '1:02:00']
     """
-    if not math.isfinite(seconds):
-        return NONE
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {left:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
-def percentage(values: np.ndarray) -> str:
-    """The mean over seeds and, of two or more, its 95 % interval.
+def spread(values: np.ndarray, form: str = ".2f") -> str:
+    """The mean over seeds and its 95 % interval; of one or two seeds, themselves.
 
-    >>> percentage(np.array([98.0, 99.0, 100.0])), percentage(np.array([98.0]))
-    ('99.00 ± 2.48 %', '98.00 %')
+    The interval of two is so wide that it says less than they do.
+
+    >>> spread(np.array([98.0, 99, 100])), spread(np.array([1.0, -2]), "+.1f")
+    ('99.00 ± 2.48', '+1.0, -2.0')
     """
+    values = values[np.isfinite(values)]
+    if len(values) < 3:
+        return ", ".join(format(value, form) for value in values) or NONE
     mean, reach = interval(values)
-    if not math.isfinite(mean):
-        return NONE
-    return f"{mean:.2f} %" if math.isnan(reach) else f"{mean:.2f} ± {reach:.2f} %"
-
-
-def span(values: np.ndarray) -> str:
-    """Whole numbers, by the smallest and the largest.
-
-    >>> span(np.array([7.0, 5.0, 6.0])), span(np.array([3.0]))
-    ('5 to 7', '3')
-    """
-    low, high = values.min(), values.max()
-    return f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
+    return f"{mean:{form}} ± {reach:.2f}"
 
 
 def option(value: Any) -> str:
     """The value of an option.
 
-    >>> option(None), option(True), option([100, 150]), option(1e-3)
-    ('-', 'yes', '100, 150', '0.001')
+    >>> option(None), option(True), option([100, 150]), option({"jax": 1e-3})
+    ('-', 'yes', '100, 150', 'jax 0.001')
     """
-    if value is None:
-        return NONE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if value is None or isinstance(value, bool):
+        return {None: NONE, True: "yes", False: "no"}[value]
     if isinstance(value, list):
         return ", ".join(map(option, value)) or NONE
     if isinstance(value, dict):

@@ -1,5 +1,6 @@
 """The run report: says what the folder holds, of every kind of run, in one safe file."""
 
+import csv
 import html
 import json
 import re
@@ -29,7 +30,8 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.images, self.addresses, self.ids = [], [], [], []
-        self.words = ""
+        self.tables: list[list[list[str]]] = []
+        self.text, self.words = text, ""
         self.feed(text)
         self.close()
         assert self.open == []
@@ -39,6 +41,12 @@ class Page(HTMLParser):
         attributes = dict(attributes)
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
         if tag == "img" or attributes.get("role") == "img":
             self.images.append(attributes.get("alt", attributes.get("aria-label")))
         if "id" in attributes:
@@ -58,6 +66,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "style" not in self.open and "svg" not in self.open:
             self.words += data + " "
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data
 
 
 def report(folder):
@@ -71,30 +81,44 @@ def finished(tmp_path_factory):
     return folder, report(folder)
 
 
-def test_the_page_asks_nothing_of_the_network(finished):
-    folder, page = finished
-    assert all(address.startswith(("data:", "#")) for address in page.addresses)
-    text = (folder / "report.html").read_text("utf-8")
-    assert not re.search(r"@import|<script|url\((?!#)", text)
-    assert "default-src 'none'" in text
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """The page of three runs, one of which has a seed that diverged, and its CSV."""
+    root = tmp_path_factory.mktemp("compared")
+    folders = [
+        make_run(root / "a", method="none"),
+        make_run(root / "b", method="paper-init", better=(2, 3, 7)),
+        make_run(root / "c", method="decay", diverged_at={0: 3}, effective=True),
+    ]
+    path = write_comparison(folders, root / "pages" / "all.html")
+    with path.with_suffix(".csv").open() as file:
+        return Page(path.read_text("utf-8")), list(csv.DictReader(file))
 
 
-def test_every_picture_has_words(finished):
-    _, page = finished
-    # Six curves, three charts of layers, two filters, a scale, two matrices.
-    assert len(page.images) == 6 + 3 + 2 + 1 + 2 * 2
-    assert all(page.images)
-    assert page.ids and len(set(page.ids)) == len(page.ids)
+def test_the_pages_ask_nothing_of_the_network(finished, compared):
+    for page in (finished[1], compared[0]):
+        assert all(address.startswith(("data:", "#")) for address in page.addresses)
+        assert not re.search(r"@import|<script|url\((?!#)", page.text)
+        assert "default-src 'none'" in page.text
+
+
+def test_every_picture_has_words_and_every_id_is_one(finished, compared):
+    # Six curves, three charts of layers, two filters, two matrices of two.
+    assert len(finished[1].images) == 6 + 3 + 2 + 2 * 2
+    assert len(compared[0].images) == 6 + 4
+    for page in (finished[1], compared[0]):
+        assert all(page.images)
+        assert page.ids and len(set(page.ids)) == len(page.ids)
 
 
 def test_the_headline_is_the_mean_and_students_interval(finished):
     _, page = finished
     # 93, 93.5 and 94: a standard deviation of 0.5, and 4.303 is Student's t of 2 degrees.
-    assert "93.50 ± 1.24 % mean of 3 seeds and its 95 % interval" in page.words
-    assert "10,000 images" in page.words
+    assert "93.50 ± 1.24 mean of 3 seeds and its 95 % interval; 10,000 " in page.words
     assert "Chosen epoch 26 to 28 best on the validation images" in page.words
     assert "resnet18 on cifar10" in page.words
-    assert "1 h 06 min" in page.words  # 4000 seconds
+    assert "1:06:40" in page.words  # 4000 seconds
+    assert "the scale-free cross-channel loss minimised before training" in page.words
 
 
 def test_it_says_how_to_repeat_the_run(finished):
@@ -105,80 +129,55 @@ def test_it_says_how_to_repeat_the_run(finished):
     assert "milestones 100, 150" in page.words and "train_size -" in page.words
 
 
-def test_values_stand_beside_their_names_however_high_the_table_next_to_them(finished):
-    folder, _ = finished
-    text = (folder / "report.html").read_text("utf-8")
-    assert "align-items: start" in re.search(r"\.columns \{[^}]*", text)[0]
-    assert "vertical-align: top" in re.search(r"\.options td \{[^}]*", text)[0]
-
-
-def test_the_table_has_the_mean_of_each_layer(finished):
-    _, page = finished
-    expected = outcome()
-    for index, name in enumerate(SHAPES):
-        row = [str(index + 1), name.removesuffix("/kernel")]
-        row += ["x".join(map(str, SHAPES[name]))]
-        for field in (
-            "scale_free_loss",
-            "before",
-            "after",
-            "before_centered",
-            "after_centered",
-        ):
-            start, end = (
-                f"{getattr(layers, field)[:, index].mean():.3f}"
+@pytest.mark.parametrize("effective", [False, True])
+def test_the_table_has_the_mean_of_each_layer(tmp_path, effective):
+    page = report(make_run(tmp_path / "run", effective=effective))
+    expected = outcome(effective=effective)
+    fields = ["scale_free_loss", "before", "after", "before_centered", "after_centered"]
+    fields += ["effective_before", "effective_after"] * effective
+    (table,) = [x for x in page.tables if x[0][0] == "layer"]
+    assert len({len(row) for row in table}) == 1
+    for index, (name, shape) in enumerate(SHAPES.items()):
+        layer, kernel, _, _, *cells = table[1 + index]
+        assert (layer, kernel) == (name[: -len("/kernel")], "x".join(map(str, shape)))
+        assert cells == [
+            " → ".join(
+                f"{getattr(layers, field)[:, index].mean():#.3g}"
                 for layers in (expected.start, expected.end)
             )
-            row.append(f"{start} → {end}")
-        pattern = (
-            " ".join(map(re.escape, row[:3]))
-            + r"( [\d.,]+ → [\d.,]+){2} "
-            + " ".join(row[3:])
-        )
-        assert re.search(pattern, page.words)
-
-
-def test_every_table_has_as_many_headings_as_cells(finished):
-    folder, _ = finished
-    text = (folder / "report.html").read_text("utf-8")
-    headed = [x for x in re.findall("(?s)<table.*?</table>", text) if "<thead>" in x]
-    assert len(headed) == 2
-    for table in headed:
-        widths = [
-            len(re.findall("<t[hd]\\b", row))
-            for row in re.findall("(?s)<tr.*?</tr>", table)
+            for field in fields
         ]
-        assert len(widths) > 1 and len(set(widths)) == 1
+    assert ("Effective maps, %" in page.words) == effective
 
 
 def test_descriptions_of_curves_name_the_first_and_the_last_value(finished):
-    _, page = finished
-    rates = [alt for alt in page.images if alt.startswith("Learning rate")]
+    rates = [alt for alt in finished[1].images if alt.startswith("Learning rate")]
     assert rates == [
-        "Learning rate: learning rate 0.0500 in epoch 0 and learning rate 3.06e-18 in "
-        "epoch 30."
+        "Learning rate: learning rate 0.0500 in epoch 0 and 3.06e-18 in epoch 30."
     ]
 
 
 def test_a_diverged_seed_is_named_and_left_out(tmp_path):
     page = report(make_run(tmp_path / "run", diverged_at={2: 7}))
     assert "Seed 2 diverged in epoch 7: means are of the others." in page.words
-    assert "93.25 ± 3.18 % mean of 2 seeds" in page.words  # t = 12.706, s = 0.3536
-    assert "2 - - diverged in epoch 7" in page.words
+    assert "93.00, 93.50 two seeds" in page.words
+    assert "2 diverged in epoch 7" in page.words
+    assert "a dotted one is a seed that diverged" in page.words
 
 
 def test_all_seeds_diverged(tmp_path):
     page = report(make_run(tmp_path / "run", seeds=2, diverged_at={0: 1, 1: 3}))
-    assert "Seeds 0, 1 diverged in epoch 1 to 3." in page.words
-    assert "accuracy" not in page.words.split("Training")[0].replace("accuracy %", "")
-    assert "layer by layer" not in page.words
+    assert "Seeds 0, 1 diverged in epoch 1 to 3: no seed is left" in page.words
+    assert "accuracy" not in page.words.split("Training")[0].split("0 diverged")[1]
+    for missing in ("their mean", "dot on the", "layer by layer", "Kernels of", "93."):
+        assert missing not in page.words
 
 
 def test_one_seed_without_validation(tmp_path):
     page = report(make_run(tmp_path / "run", seeds=1, epochs=1, validation=False))
-    assert "93.00 % one seed, so no interval" in page.words
+    assert "93.00 one seed" in page.words
     assert "28 the last" in page.words
-    assert "dot marks" not in page.words and "thin line" not in page.words
+    assert "A dot" not in page.words and "thin line" not in page.words
     assert any(re.match(r"Accuracy, %: training [\d.]+ in", alt) for alt in page.images)
 
 
@@ -201,13 +200,58 @@ def test_a_run_that_is_going_on(tmp_path):
 
 def test_fifty_layers_fold_up(tmp_path):
     shapes = {f"Block_{i}/Conv_0/kernel": (3, 3, 2, 4) for i in range(53)}
-    folder = make_run(tmp_path / "run", seeds=1, epochs=2, shapes=shapes)
-    page = report(folder)
+    page = report(make_run(tmp_path / "run", seeds=1, epochs=2, shapes=shapes))
     assert "All 53 conv layers" in page.words
-    assert "<details open>" not in (folder / "report.html").read_text("utf-8")
+    assert "<details open>" not in page.text
     matrices = [alt for alt in page.images if alt.startswith("Similarity matrix")]
     layers = [re.search(r"Block_(\d+)/", alt).group(1) for alt in matrices[::2]]
     assert layers == ["0", "17", "35", "52"]
+
+
+def test_runs_are_compared_seed_by_seed(compared):
+    page, _ = compared
+    results = {row[0]: row for row in page.tables[0]}
+    assert results["none"][1:3] == ["93.50 ± 1.24", "-"]
+    # 2, 3 and 7 more: a mean of 4, a deviation of 2.646, Student's t of 4.303.
+    assert results["paper-init"][2] == "+4.00 ± 6.57"
+    assert results["decay"][1:3] == ["93.50, 94.00", "+0.00, +0.00"]
+    assert results["decay"][7] == "2 of 3" and results["none"][5] == "- → -"
+    assert "decay: 1 of 3 seeds diverged; means are of the others." in page.words
+    assert "weight decay of the conv kernels" in page.words
+    (differing,) = [table for table in page.tables if table[0][0] == "option"]
+    assert differing[1:] == [["method", "none", "paper-init", "decay"]]
+    accuracy = next(alt for alt in page.images if alt.startswith("Accuracy"))
+    assert re.match(r"Accuracy, %: none .* 30; paper-init .* 30; decay ", accuracy)
+
+
+def test_the_csv_has_a_row_a_run_and_seed(compared):
+    _, rows = compared
+    assert [(row["run"], row["seed"]) for row in rows] == [
+        (name, seed) for name in ("none", "paper-init", "decay") for seed in "012"
+    ]
+    assert [float(row["accuracy"]) for row in rows[3:6]] == [95, 96.5, 101]
+    assert rows[0]["effective_maps_percent"] == ""
+    expected = outcome(effective=True, diverged_at={0: 3}).end
+    share = 100 * expected.effective_before / [shape[-1] for shape in SHAPES.values()]
+    assert float(rows[6]["effective_maps_percent"]) == pytest.approx(share[0].mean())
+    assert float(rows[6]["feature_map_similarity"]) == expected.before[0].mean()
+    assert rows[6]["diverged_at"] == "3.0"
+
+
+def test_runs_that_cannot_be_paired_or_laid_side_by_side(tmp_path):
+    folders = [
+        make_run(tmp_path / "x" / "run"),
+        make_run(tmp_path / "y" / "run", seeds=2, shapes={"Other/kernel": (3, 3, 3, 8)}),
+        make_run(tmp_path / "z" / "run"),
+    ]
+    (folders[2] / "results.json").unlink()
+    page = Page(write_comparison(folders, tmp_path / "all.html").read_text("utf-8"))
+    rows = {row[0]: row for row in page.tables[0]}
+    assert rows[str(folders[1])][1:3] == ["93.00, 93.50", "-"]  # as names are alike
+    assert f"{folders[2]} is not finished" in page.words
+    assert "no results, or not of the same layers" in page.words
+    with pytest.raises(ValueError, match="a run folder is there twice"):
+        write_comparison([folders[0], folders[0]], tmp_path / "all.html")
 
 
 def test_text_of_a_run_is_no_markup(tmp_path):
@@ -219,7 +263,7 @@ def test_text_of_a_run_is_no_markup(tmp_path):
     page = report(folder)
     assert "script" not in page.open
     assert page.words.count(attack) == 3
-    assert html.escape(attack)[:14] in (folder / "report.html").read_text("utf-8")
+    assert html.escape(attack)[:14] in page.text
 
 
 def test_what_was_written_is_read_again(tmp_path):
@@ -294,10 +338,12 @@ def test_damaged_files_are_named_and_the_page_stays(tmp_path, damage):
 
 
 def test_the_command_names_what_it_wrote(tmp_path, capsys):
-    folders = tuple(make_run(tmp_path / name, seeds=1, epochs=1) for name in "ab")
-    main(Config(folders))
+    runs = tuple(make_run(tmp_path / name, seeds=1, epochs=1) for name in "ab")
+    main(Config(runs[:1]))
+    main(Config(runs, tmp_path / "both.html"))
     printed = capsys.readouterr().out.splitlines()
-    assert printed == [str(folder / "report.html") for folder in folders]
+    assert printed == [str(runs[0] / "report.html"), str(tmp_path / "both.html")]
+    assert (tmp_path / "both.csv").exists()
 
 
 @pytest.mark.parametrize(

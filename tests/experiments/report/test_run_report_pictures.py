@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from experiments.record import read_kernels, read_run
-from experiments.report import charts, pictures, plots
-from experiments.report.plots import Curve
+from experiments.report import charts, pictures
+from experiments.report.charts import Line
 from tests.experiments.report.run_report_case import make_run
 
 
@@ -48,13 +48,14 @@ def test_filters_fill_rows_of_eight():
     assert pictures.tiles(np.ones((3, 3, 1, 100))).shape == (8 * 4 - 1, 8 * 4 - 1, 4)
 
 
-def test_a_matrix_is_of_the_first_kernels():
+def test_similar_kernels_are_bright_and_the_first_are_shown():
     weights = np.random.default_rng(0).normal(size=(3, 3, 2, 70)).astype(np.float32)
     weights[..., 1] = -3 * weights[..., 0]  # scale-free: as alike as can be
-    matrix = pictures.matrix(weights)
-    assert matrix.shape == (64, 64)
-    np.testing.assert_allclose(matrix[0, :2], 1, atol=1e-6)
-    assert matrix[0, 2] < 0.99
+    image = pictures.similarities(weights)
+    assert image.shape == (64, 64, 4)
+    brightest = matplotlib.colormaps["magma"](1.0, bytes=True)
+    np.testing.assert_array_equal(image[0, :2], [brightest, brightest])
+    assert image[0, 2].sum() < sum(brightest)
 
 
 def test_an_image_is_the_same_inside_its_address():
@@ -78,15 +79,35 @@ def test_kernels_that_say_nothing_are_left_out(tmp_path):
     arrays["end/Gone/kernel"][0, 0, 0, 0] = np.nan
     del arrays["start/Lost/kernel"]
     np.savez(run.folder / "kernels.npz", **arrays)
-    assert pictures.filters(run).layer == "Seen"
+    assert [picture.layer for picture in pictures.filters(run)] == ["Seen"]
     assert [picture.layer for picture in pictures.matrices(run)] == ["Seen"]
     (run.folder / "kernels.npz").write_bytes(b"PK")
-    assert pictures.filters(run) is None and pictures.matrices(run) == []
+    assert pictures.filters(run) == pictures.matrices(run) == []
 
 
-def drawn(figure):
+def line(*values, finished=None, **about):
+    """Seeds' values by epoch, from epoch 0 on."""
+    values = np.array(values, float).reshape(len(values), -1)
+    finished = np.ones(values.shape[1], bool) if finished is None else finished
+    return Line("a", np.arange(len(values)), values, np.array(finished), **about)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draws a chart; its axes, as they were before they became an SVG."""
+
+    def draw(make, *given, **options):
+        figures = []
+        monkeypatch.setattr(charts, "svg", lambda figure, name: figures.append(figure))
+        chart = make("A quantity", *given, **options)
+        (axes,) = figures[0].axes
+        return chart, axes
+
+    return draw
+
+
+def seen(axes):
     """The lines with data, as colour, style and points."""
-    (axes,) = figure.axes
     return [
         (line.get_color(), line.get_linestyle(), line.get_ydata())
         for line in axes.lines
@@ -94,79 +115,65 @@ def drawn(figure):
     ]
 
 
-def test_curves_are_the_seeds_and_the_mean_of_those_that_finished():
-    values = np.array([[1.0, 3.0, 9.0], [2.0, 5.0, np.nan]])
-    finished = np.array([True, True, False])
-    figure = plots.curves(np.array([0, 1]), [Curve("loss", values)], finished)
-    lines = drawn(figure)
+def test_curves_are_the_seeds_and_the_mean_of_those_that_finished(drawn):
+    of = line([1.0, 3.0, 9.0], [2.0, 5.0, np.nan], finished=[True, True, False])
+    chart, axes = drawn(charts.curves, [of])
+    lines = seen(axes)
     assert [style for _, style, _ in lines] == ["-", "-", ":", "-"]
-    np.testing.assert_array_equal([y for *_, y in lines[:3]], values.T)
+    np.testing.assert_array_equal([y for *_, y in lines[:3]], of.values.T)
     np.testing.assert_array_equal(lines[3][2], [2.0, 3.5])
-    low, high = figure.axes[0].get_ylim()
+    low, high = axes.get_ylim()
     assert 0 < low < 1 and 5 < high < 6  # the seed that left is not what it fits
+    assert chart.description == "A quantity: a 2.00 in epoch 0 and 3.50 in epoch 1."
 
 
-def test_the_chosen_epoch_is_marked_on_the_last_curve():
-    train, validation = np.array([[1.0], [2.0]]), np.array([[5.0], [7.0]])
-    figure = plots.curves(
-        np.array([1, 2]),
-        [Curve("training", train), Curve("validation", validation)],
-        np.array([True]),
-        chosen=np.array([2.0]),
-    )
-    colour, _, y = drawn(figure)[-1]
-    assert colour == plots.SECOND and list(y) == [7.0]
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+def test_the_chosen_epoch_is_marked(drawn):
+    one = line([5.0, 1.0, 0.0], [7.0, 2.0, 0.0], [6.0, 3.0, 0.0],
+               finished=[True, True, False], chosen=np.array([1, 2, 2]))  # fmt: skip
+    _, axes = drawn(charts.curves, [line([0.0], [0.0], [0.0]), one])
+    colour, _, y = seen(axes)[-1]
+    assert colour == "C1" and sorted(y) == [3.0, 7.0]
 
 
 @pytest.mark.parametrize(
     ("values", "scale"),
     [([1, 1000], "log"), ([1, 9], "linear"), ([0, 1000], "linear"), ([5, 5], "linear")],
 )
-def test_a_wide_span_takes_a_logarithmic_axis(values, scale):
-    curve = Curve("loss", np.array(values, float)[:, None])
-    figure = plots.curves(np.array([0, 1]), [curve], np.array([True]), logarithmic=True)
-    assert figure.axes[0].get_yscale() == scale
-    low, high = figure.axes[0].get_ylim()
+def test_a_wide_span_takes_a_logarithmic_axis_and_says_so(drawn, values, scale):
+    chart, axes = drawn(charts.curves, [line(*values)], logarithmic=True)
+    assert axes.get_yscale() == scale
+    assert ("(logarithmic axis)" in chart.title) == (scale == "log")
+    low, high = axes.get_ylim()
     assert low < min(values) and high > max(values)
 
 
+def test_runs_keep_their_colours_where_one_has_no_values(drawn):
+    nothing = line([np.nan], [np.nan])
+    _, axes = drawn(charts.curves, [nothing, line([1.0], [2.0])])
+    assert {colour for colour, _, y in seen(axes) if np.isfinite(y).any()} == {"C1"}
+
+
 @pytest.mark.parametrize("layers", [1, 3, 53])
-def test_every_layer_stands_at_its_number(layers):
+def test_a_bar_a_layer(drawn, layers):
     start, end = np.linspace(0.2, 0.9, layers), np.linspace(0.1, 0.5, layers)
-    figure = plots.layers(start, end)
-    (axes,) = figure.axes
-    hollow, filled = axes.lines
-    np.testing.assert_array_equal(hollow.get_xdata(), np.arange(1, layers + 1))
-    np.testing.assert_array_equal(hollow.get_ydata(), start)
-    np.testing.assert_array_equal(filled.get_ydata(), end)
-    assert hollow.get_markerfacecolor() == "none"
-    ticks = [tick for tick in axes.get_xticks() if 1 <= tick <= layers]
-    assert ticks and all(tick == int(tick) for tick in ticks)
+    chart, axes = drawn(charts.bars, {charts.BEFORE: start, "after": end})
+    hollow, filled = axes.containers
+    for container, values, side in ((hollow, start, -0.2), (filled, end, 0.2)):
+        centers = [bar.get_x() + bar.get_width() / 2 for bar in container]
+        np.testing.assert_allclose(centers, np.arange(1, layers + 1) + side)
+        np.testing.assert_array_equal([bar.get_height() for bar in container], values)
+    assert not hollow[0].get_fill() and filled[0].get_fill()
+    assert axes.get_ylim() == (0, 1)
+    assert f"mean of {layers} conv layers: before training 0." in chart.description
 
 
-def test_an_svg_takes_the_colours_and_the_font_of_the_page():
+def test_an_svg_takes_the_colour_and_the_font_of_the_page():
     before = dict(matplotlib.rcParams)
-    both = [Curve(name, np.array([[0.5], [0.4]])) for name in ("a", "b")]
-    figure = plots.curves(np.array([0, 1]), both, np.array([True]))
-    element = plots.svg(figure, "a name")
-    assert ElementTree.fromstring(element).tag.endswith("svg")
-    for colour, name in plots.COLOURS.items():
-        assert colour not in element and f"var(--{name})" in element
-    assert "DejaVu" not in element and "system-ui, sans-serif" in element
+    image = charts.curves("a name", [line(0.5, 0.4), line(0.1, 0.2)]).image
+    assert ElementTree.fromstring(image).tag.endswith("svg")
+    assert charts.INK not in image and "currentColor" in image
+    assert "DejaVu" not in image and "system-ui, sans-serif" in image
+    assert image.count(">a<") == 2  # the legend
     assert dict(matplotlib.rcParams) == before
-    assert element == plots.svg(figure, "a name") != plots.svg(figure, "another")
-
-
-def test_a_quantity_that_is_not_known_has_no_chart(tmp_path):
-    run = read_run(make_run(tmp_path / "run", seeds=1, epochs=2, validation=False))
-    history = [epoch._replace(norm=np.array([np.nan])) for epoch in run.history]
-    titles = [chart.title for chart in charts.curves(run._replace(history=history))]
-    assert titles == [
-        "Loss",
-        "Accuracy, %",
-        "Learning rate",
-        "Scale-free similarity of the kernels",
-        "The paper's loss",
-    ]
+    again = charts.curves("a name", [line(0.5, 0.4), line(0.1, 0.2)]).image
+    assert image == again != charts.curves("another", [line(0.5, 0.4)]).image
