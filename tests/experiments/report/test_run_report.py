@@ -13,6 +13,7 @@ from experiments import command_line
 from experiments.record import read_history, read_kernels, read_outcome
 from experiments.report import write_report
 from experiments.report.__main__ import Config, main
+from experiments.report.page import write_comparison
 from tests.experiments.report.run_report_case import (
     SHAPES,
     history,
