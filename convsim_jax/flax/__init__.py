@@ -16,6 +16,7 @@ except ImportError as error:
     raise ImportError("convsim_jax.flax needs Flax: pip install flax") from error
 
 from convsim_jax._feature_maps import feature_map_similarity
+from convsim_jax._redundancy import COLUMNS, LayerRedundancy, layer_redundancy
 from convsim_jax._table import aligned_table
 from convsim_jax.flax._capture import run_linen, run_nnx
 
@@ -42,6 +43,8 @@ class LayerFeatureMapSimilarity(NamedTuple):
       after: Similarity after the activation.
       before_centered: The same as `before`, each map less its mean.
       after_centered: The same as `after`, each map less its mean.
+      redundancy_before: Effective number, twins and more before the activation.
+      redundancy_after: The same after the activation.
     """
 
     path: str
@@ -50,6 +53,17 @@ class LayerFeatureMapSimilarity(NamedTuple):
     after: float
     before_centered: float
     after_centered: float
+    redundancy_before: LayerRedundancy
+    redundancy_after: LayerRedundancy
+
+    def rows(self) -> list[list[str]]:
+        """Two rows of the table: before the activation, and after it."""
+        sides = [
+            ("before", self.redundancy_before, self.before_centered),
+            ("after", self.redundancy_after, self.after_centered),
+        ]
+        rows = [[side, *row.cells(), f"{cosine:.3f}"] for side, row, cosine in sides]
+        return [[self.path, "x".join(map(str, self.shape)), *rows[0]], ["", "", *rows[1]]]
 
 
 class FeatureMapReport(NamedTuple):
@@ -63,15 +77,8 @@ class FeatureMapReport(NamedTuple):
 
     def __str__(self) -> str:
         return aligned_table(
-            ["layer", "shape", "before", "after", "before, centered", "after, centered"],
-            [
-                [
-                    layer.path,
-                    "x".join(map(str, layer.shape)),
-                    *(f"{similarity:.4f}" for similarity in layer[2:]),
-                ]
-                for layer in self.layers
-            ],
+            ["layer", "shape", "activation", *COLUMNS, "|cos| centered"],
+            [row for layer in self.layers for row in layer.rows()],
         )
 
 
@@ -93,9 +100,10 @@ def capture_feature_maps(
     is not what the model computes where it has another activation, or something between:
     the last layer of a residual block is activated after the shortcut is added.
 
-    A conv layer that is applied more than once has an entry for each time: `Conv_0`,
-    `Conv_0#2` and so on. It may be applied inside `remat` and `jit`, not inside `scan`
-    or `vmap`. The function itself can be jitted, and mapped over `variables`.
+    A conv layer that is applied more than once, or a scanned one, has an entry for each
+    time: `Conv_0`, `Conv_0#2` and so on. It may be applied inside `remat`, `jit`, `scan`
+    and `cond`, of which a branch that is not taken has maps of zeros, not inside `vmap`
+    or `while_loop`. The function itself can be jitted, and mapped over `variables`.
 
     Args:
       model: A Linen or NNX module. Of an NNX module a copy is run: neither its mode, nor
@@ -113,8 +121,8 @@ def capture_feature_maps(
       `FeatureMaps`. `jax.jit` sorts the dicts it returns by their keys.
 
     Raises:
-      ValueError: The model is not a Flax module, applies no conv layer or one inside
-        `scan` or `vmap`, or stays in training mode; or `variables` is missing, or given
+      ValueError: The model is not a Flax module, applies no conv layer or one where its
+        maps cannot be had, or stays in training mode; or `variables` is missing, or given
         where it has no meaning.
 
     Example:
@@ -158,8 +166,9 @@ def feature_map_report(
     activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
     **call_kwargs: Any,
 ) -> FeatureMapReport:
-    """Similarity of the feature maps of each conv layer, as a table.
+    """How redundant the feature maps of each conv layer are, as a table.
 
+    A row before the activation and one after it, with the columns of `redundancy_report`.
     Centered, each map less its mean: what is left when the constant part, which all
     maps of a natural image share, does not count.
 
@@ -181,26 +190,31 @@ def feature_map_report(
       >>> from flax import nnx
       >>> ones = nnx.initializers.ones
       >>> model = nnx.Conv(1, 2, (1, 1), kernel_init=ones, rngs=nnx.Rngs(0))
-      >>> print(feature_map_report(model, jnp.eye(4).reshape(1, 4, 4, 1)))
-      layer    shape  before   after  before, centered  after, centered
-      Conv   1x4x4x2  1.0000  1.0000            1.0000           1.0000
+      >>> report = feature_map_report(model, jnp.eye(4).reshape(1, 4, 4, 1))
+      >>> for side in report.layers[0][-2:]:
+      ...     print(f"{side.effective:.2f} of 2, cosine {side.cosine:.2f}")
+      1.00 of 2, cosine 1.00
+      1.00 of 2, cosine 1.00
 
     Source: Belmekki et al., arXiv 2411.03226, section 4.
     """
     maps = capture_feature_maps(
         model, batch, variables=variables, activation=activation, **call_kwargs
     )
-    return FeatureMapReport(
-        [
-            LayerFeatureMapSimilarity(
-                path,
-                layer.before.shape,
-                *(
-                    float(feature_map_similarity(side, center=center))
-                    for center in (False, True)
-                    for side in layer
-                ),
-            )
-            for path, layer in maps.items()
-        ]
+    return FeatureMapReport([_row(path, *layer) for path, layer in maps.items()])
+
+
+def _row(path: str, before: jax.Array, after: jax.Array) -> LayerFeatureMapSimilarity:
+    sides = before, after
+    rows = [layer_redundancy(maps) for maps in sides]
+    centered = [float(feature_map_similarity(maps, center=True)) for maps in sides]
+    return LayerFeatureMapSimilarity(
+        path,
+        before.shape,
+        before=rows[0].cosine,
+        after=rows[1].cosine,
+        before_centered=centered[0],
+        after_centered=centered[1],
+        redundancy_before=rows[0],
+        redundancy_after=rows[1],
     )

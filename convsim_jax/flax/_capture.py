@@ -1,7 +1,8 @@
-"""Feature maps of conv layers, recorded while a Flax model runs.
+"""Feature maps of conv layers of a Flax model, marked while it is traced.
 
 Linen lets its layers' calls be intercepted. NNX does not, so there the layers of a copy
-of the model are given a class that reports its calls.
+of the model are given a class that marks what they return. A mark is a name in the traced
+program, at which its evaluation hands the value out.
 """
 
 import dataclasses
@@ -14,12 +15,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import errors, nnx, traverse_util
+from flax import errors, nnx
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-# Linen and NNX modules share the attributes used here, but no class.
-Layer = Any
-Path = tuple[Any, ...]
+from convsim_jax._taps import evaluate, names
+from convsim_jax._trace import shape_of
 
 CONV_LAYERS: tuple[type, ...] = (
     nn.Conv,
@@ -28,17 +29,10 @@ CONV_LAYERS: tuple[type, ...] = (
     nnx.Conv,
     nnx.ConvTranspose,
 )
-NORM_LAYERS: tuple[type, ...] = (
-    nn.BatchNorm,
-    nn.GroupNorm,
-    nn.InstanceNorm,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nnx.BatchNorm,
-    nnx.GroupNorm,
-    nnx.InstanceNorm,
-    nnx.LayerNorm,
-    nnx.RMSNorm,
+NORM_LAYERS: tuple[type, ...] = tuple(
+    getattr(library, name)
+    for library in (nn, nnx)
+    for name in ("BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm")
 )
 # The names under which models commonly take their mode.
 EVALUATION_MODE = {
@@ -48,86 +42,92 @@ EVALUATION_MODE = {
     "deterministic": True,
     "use_running_average": True,
 }
-SOWN = "feature_maps"
 _serial_number = itertools.count()
 
 
 @dataclasses.dataclass
 class _Application:
-    """One application of a conv layer; `output` moves on to its normalization."""
+    """A call of a conv layer; `output` moves on to that of its normalization."""
 
-    layer: Layer
-    path: Path
-    count: int
+    path: str
     output: jax.Array
+    shape: tuple[int, ...]
+    batch_axes: int
 
-    @property
-    def name(self) -> str:
-        return f"{SOWN}_{self.count}"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the output with a single batch axis: Flax takes any number of them."""
-        *sides, M = self.output.shape
-        batch = len(sides) - np.size(self.layer.kernel_size)
-        return math.prod(sides[:batch]), *sides[batch:], M
+    def passes(self, maps: jax.Array) -> jax.Array:
+        """Maps of each pass of the scans around it, with a single batch axis."""
+        batch, sides = self.shape[: self.batch_axes], self.shape[self.batch_axes :]
+        return maps.reshape(-1, math.prod(batch), *sides)
 
 
-class _Recorder:
-    """Told of every layer that runs, sows the feature maps.
+class _Marker:
+    """Told of every layer that runs, it marks the feature maps of a model."""
 
-    They are sown, which is Flax's way out of `remat` and `jit`, and not just kept.
-    """
-
-    def __init__(self, collection: Any) -> None:
-        self.collection = collection
-        self.layers: dict[Path, str] = {}
+    def __init__(self, model: str) -> None:
+        self.model = model
+        # A new one each time: a trace that nn.jit or nnx.jit has kept has others.
+        self.prefix = f"feature_maps_{next(_serial_number)}_"
+        self.layers: dict[str, str] = {}
         self.applications: list[_Application] = []
 
-    def record(
-        self, path: Path, layer: Layer, inputs: Sequence[Any], output: Any
-    ) -> None:
-        if isinstance(layer, CONV_LAYERS):
-            count = 1 + sum(path == other.path for other in self.applications)
-            self.applications.append(_Application(layer, path, count, output))
-            self._sow(self.applications[-1])
-        elif isinstance(layer, NORM_LAYERS):
-            for application in self.applications:
-                if any(array is application.output for array in inputs):
-                    application.output = output
-                    self._sow(application)
+    def mark(
+        self, path: Sequence[Any], layer: Any, inputs: Sequence[Any], output: Any
+    ) -> Any:
+        """What the layer returns, with a mark if it is a conv layer or normalizes one."""
+        name = "/".join(map(str, path)) or self.model
+        self.layers.setdefault(name, type(layer).__name__)
+        if issubclass(type(layer), CONV_LAYERS):
+            batch_axes = output.ndim - np.size(layer.kernel_size) - 1
+            shape = output.shape
+            self.applications.append(_Application(name, output, shape, batch_axes))
+            inputs = [output]
+        elif not isinstance(layer, NORM_LAYERS):
+            return output
+        for number, application in enumerate(self.applications):
+            if any(array is application.output for array in inputs):
+                kind = "norm" if application.output is not output else "conv"
+                output = checkpoint_name(output, f"{self.prefix}{number}_{kind}")
+                application.output = output
+        return output
 
-    def _sow(self, application: _Application) -> None:
-        application.layer.sow(
-            self.collection,
-            application.name,
-            application.output.reshape(application.shape),
-            init_fn=lambda: None,
-            reduce_fn=lambda _, latest: latest,
-        )
-
-    def collect(self, sown: Mapping[str, Any], model: str) -> dict[str, jax.Array]:
-        """The maps of each application, in order, found again in what was sown."""
+    def captured(
+        self, function: Callable[..., Any], *arguments: Any
+    ) -> dict[str, jax.Array]:
+        """The maps of each application, in order, that calling the function marks."""
+        program = jax.make_jaxpr(function)(*arguments)
         if not self.applications:
-            layers = (f"{'/'.join(map(str, p))} ({t})" for p, t in self.layers.items())
+            layers = (f"{path} ({kind})" for path, kind in self.layers.items())
             raise ValueError(
-                f"no conv layer is applied by {model}: looked for Conv, ConvLocal and "
-                f"ConvTranspose among {', '.join(layers) or 'no layer at all'}"
+                f"no conv layer is applied by {self.model}: looked for Conv, ConvLocal "
+                f"and ConvTranspose among {', '.join(layers) or 'no layer at all'}"
             )
-        # Keyed by path, a tuple whose last entry is the name given to sow.
-        found = traverse_util.flatten_dict(sown)
-        maps = {}
-        for application in self.applications:
-            path = "/".join(map(str, application.path)) or model
-            before = found.get((*application.path, application.name))
-            if before is None or before.shape != application.shape:
+        marks: list[tuple[_Application, tuple[int, ...]]] = []
+        for position, equation in names(program.jaxpr):
+            name = equation.params["name"]
+            if not name.startswith(self.prefix):
+                continue
+            call, kind = name.removeprefix(self.prefix).split("_")
+            application = self.applications[int(call)]
+            if kind == "norm":  # of the latest conv layer's output of that mark
+                latest = max(n for n, (of, _) in enumerate(marks) if of is application)
+                marks[latest] = application, position
+            else:
+                marks.append((application, position))
+            if shape_of(equation.outvars[0]) != application.shape:
                 raise ValueError(
-                    f"conv layer {path} of {model} runs inside scan or vmap, which "
-                    "stack its feature maps or drop them; capture those of the same "
-                    "model written as a loop"
+                    f"conv layer {application.path} of {self.model} runs inside vmap, "
+                    "which stacks its feature maps; capture those of the same model "
+                    "written as a loop or a scan"
                 )
-            again = f"#{application.count}" if application.count > 1 else ""
-            maps[path + again] = before
+        calls = [f"{a.path}, call {n}" for n, (a, _) in enumerate(marks, 1)]
+        taps = {position: call for (_, position), call in zip(marks, calls, strict=True)}
+        _, found = evaluate(program, taps, False, *jax.tree.leaves(arguments))
+        maps: dict[str, jax.Array] = {}
+        times: dict[str, int] = {}
+        for (application, _), call in zip(marks, calls, strict=True):
+            for of_one_pass in application.passes(found[call]):
+                n = times[application.path] = times.get(application.path, 0) + 1
+                maps[application.path + (f"#{n}" if n > 1 else "")] = of_one_pass
         return maps
 
 
@@ -140,9 +140,7 @@ def run_linen(
     model: nn.Module, variables: Mapping[str, Any], batch: Any, **kwargs: Any
 ) -> dict[str, jax.Array]:
     """Feature maps of each conv layer of a Linen model, in order of use."""
-    name = type(model).__name__
-    # A new collection each time: nn.jit would run a trace it has kept, and not be seen.
-    recorder = _Recorder(f"{SOWN}_{next(_serial_number)}")
+    marker = _Marker(type(model).__name__)
 
     def intercept(
         method: Callable[..., Any],
@@ -150,53 +148,53 @@ def run_linen(
         kwargs: dict[str, Any],
         context: nn.module.InterceptorContext,
     ) -> Any:
-        output = method(*args, **kwargs)
-        layer = context.module
-        if context.method_name == "__call__":
-            recorder.layers[layer.path] = type(layer).__name__
-            recorder.record(layer.path, layer, (*args, *kwargs.values()), output)
-        return output
+        output, layer = method(*args, **kwargs), context.module
+        if context.method_name != "__call__":
+            return output
+        return marker.mark(layer.path, layer, (*args, *kwargs.values()), output)
 
     kwargs = _evaluation_mode(model) | kwargs
+
+    def run(variables: Mapping[str, Any], batch: Any) -> Any:
+        # The collection that nothing is in makes nn.jit trace anew, and be seen.
+        return model.apply(variables, batch, mutable=[marker.prefix], **kwargs)
+
     try:
         with nn.intercept_methods(intercept):
-            _, sown = model.apply(
-                variables, batch, mutable=[recorder.collection], **kwargs
-            )
+            return marker.captured(run, variables, batch)
     except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
         raise ValueError(
-            f"{name} runs in training mode: pass, or build it with, what sets evaluation "
-            f"mode, such as train=False ({error})"
+            f"{marker.model} runs in training mode: pass, or build it with, what sets "
+            f"evaluation mode, such as train=False ({error})"
         ) from error
-    return recorder.collect(sown.get(recorder.collection, {}), name)
 
 
 def run_nnx(model: nnx.Module, batch: Any, **kwargs: Any) -> dict[str, jax.Array]:
     """Feature maps of each conv layer of an NNX model, in order of use."""
-    recorder = _Recorder(nnx.Intermediate)
+    marker = _Marker(type(model).__name__)
     copy = nnx.clone(model)
     copy.eval()
-    for path, layer in nnx.iter_modules(copy):
-        recorder.layers[path] = type(layer).__name__
-        if isinstance(layer, CONV_LAYERS + NORM_LAYERS):
-            _report_calls(layer, functools.partial(recorder.record, path))
+    for path, module in nnx.iter_modules(copy):
+        layer: Any = module
+        layer_type: Any = type(module)
+        marker.layers["/".join(map(str, path))] = layer_type.__name__
+        if issubclass(layer_type, CONV_LAYERS + NORM_LAYERS):
+            object.__setattr__(layer, "__class__", _marking(layer_type))
+            layer.mark_feature_maps = functools.partial(marker.mark, path)
     kwargs = _evaluation_mode(model) | kwargs
-    _, sown = nnx.capture(copy, nnx.Intermediate)(batch, **kwargs)
-    return recorder.collect(nnx.to_pure_dict(sown), type(model).__name__)
+    graph, state = nnx.split(copy)
 
+    def run(state: Any, batch: Any) -> Any:
+        return nnx.merge(graph, state)(batch, **kwargs)
 
-def _report_calls(layer: Layer, report: Callable[..., None]) -> None:
-    layer_type: Any = type(layer)
-    object.__setattr__(layer, "__class__", _reporting(layer_type))
-    layer._report = report
+    return marker.captured(run, state, batch)
 
 
 @functools.cache
-def _reporting(layer_type: type) -> type:
-    class Reporting(layer_type):
+def _marking(layer_type: Any) -> type:
+    class Marking(layer_type):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             output = super().__call__(*args, **kwargs)
-            self._report(self, (*args, *kwargs.values()), output)
-            return output
+            return self.mark_feature_maps(self, (*args, *kwargs.values()), output)
 
-    return Reporting
+    return Marking

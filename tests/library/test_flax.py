@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
+import convsim_jax as cs
 from convsim_jax.flax import capture_feature_maps, feature_map_report
 from tests.library import oracle
 from tests.library.flax_networks import (
@@ -91,14 +92,17 @@ def test_report_is_the_similarity_of_the_captured_maps():
     assert [layer.path for layer in report.layers] == list(expected)
     for layer, maps in zip(report.layers, expected.values(), strict=True):
         assert layer.shape == maps.before.shape
-        for value, side, center in [
-            (layer.before, maps.before, False),
-            (layer.after, maps.after, False),
-            (layer.before_centered, maps.before, True),
-            (layer.after_centered, maps.after, True),
-        ]:
-            similarity = oracle.feature_map_similarity(side, center=center)
-            assert value == pytest.approx(similarity, rel=1e-4)
+        rows = layer.redundancy_before, layer.redundancy_after
+        for side, row, cosine, centered in zip(
+            maps, rows, layer[2:4], layer[4:6], strict=True
+        ):
+            similarity = oracle.feature_map_similarity(side)
+            assert cosine == row.cosine == pytest.approx(similarity, rel=1e-4)
+            similarity = oracle.feature_map_similarity(side, center=True)
+            assert centered == pytest.approx(similarity, rel=1e-4)
+            assert row.effective == pytest.approx(
+                float(cs.effective_maps(side)), rel=1e-4
+            )
 
 
 def test_report_takes_the_activation_and_the_models_arguments():
@@ -112,13 +116,12 @@ def test_report_takes_the_activation_and_the_models_arguments():
 
 def test_report_is_an_aligned_table():
     lines = str(feature_map_report(nnx_net(), X)).splitlines()
-    assert lines[0].split() == (
-        ["layer", "shape", "before", "after", "before,", "centered", "after,", "centered"]
-    )
-    assert [line.split()[:2] for line in lines[1:]] == [
-        ["stem", "2x3x3x4"],
-        ["block/conv", "2x3x3x4"],
+    assert lines[0].split()[:4] == ["layer", "shape", "activation", "effective"]
+    assert [line.split()[:3] for line in lines[1::2]] == [
+        ["stem", "2x3x3x4", "before"],
+        ["block/conv", "2x3x3x4", "before"],
     ]
+    assert [line.split()[0] for line in lines[2::2]] == ["after", "after"]
     assert len({len(line) for line in lines}) == 1
 
 

@@ -135,18 +135,75 @@ class NNXScanned(nnx.Module):
 
 
 @pytest.mark.parametrize("collections", ["params", True])
-def test_scanned_linen_layers_are_refused(collections):
+def test_scanned_linen_layers_have_an_entry_for_each_time(collections):
     model = LinenScanned(collections)
     variables = model.init(jax.random.key(0), X)
-    with pytest.raises(
-        ValueError, match="layers/conv of LinenScanned runs inside scan or vmap"
-    ):
+    maps = capture_feature_maps(model, X, variables=variables)
+    assert list(maps) == ["layers/conv", "layers/conv#2"]
+    x, kernels = X, variables["params"]["layers"]["conv"]
+    for n, captured in enumerate(maps.values()):
+        params = jax.tree.map(lambda leaf, n=n: leaf[n], kernels)
+        x = nn.Conv(3, (3, 3)).apply({"params": params}, x)
+        close(captured.before, x)
+
+
+def test_scanned_nnx_layers_have_an_entry_for_each_time():
+    model = NNXScanned(nnx.Rngs(0))
+    maps = capture_feature_maps(model, X)
+    assert list(maps) == ["layers", "layers#2"]
+    close(maps["layers#2"].before, model(X))
+
+
+def test_linen_layers_inside_vmap_are_refused():
+    model = nn.vmap(
+        nn.Conv, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None,
+        axis_size=2,
+    )(4, (3, 3))  # fmt: skip
+    variables = model.init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=r"conv layer VmapConv .* runs inside vmap"):
         capture_feature_maps(model, X, variables=variables)
 
 
-def test_scanned_nnx_layers_are_refused():
-    with pytest.raises(ValueError, match="layers of NNXScanned runs inside scan or vmap"):
-        capture_feature_maps(NNXScanned(nnx.Rngs(0)), X)
+def test_linen_layers_inside_a_while_loop_are_refused():
+    class Loop(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            conv = nn.Conv(3, (3, 3), name="conv")
+            if self.is_initializing():
+                return conv(x)
+
+            def step(module, state):
+                return state[0] + 1, conv(state[1])
+
+            return nn.while_loop(lambda m, s: s[0] < 2, step, self, (0, x))[1]
+
+    variables = Loop().init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=r"maps of conv, call 1 cannot .* of the while"):
+        capture_feature_maps(Loop(), X, variables=variables)
+
+
+def test_weight_norm():
+    model = nn.Sequential([nn.WeightNorm(nn.Conv(4, (3, 3))), nn.LayerNorm()])
+    variables = model.init(jax.random.key(0), X)
+    (maps,) = capture_feature_maps(model, X, variables=variables).values()
+    close(maps.before, model.apply(variables, X))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_branch_of_cond_that_is_not_taken_has_maps_of_zeros(first):
+    class Branches(nn.Module):
+        @nn.compact
+        def __call__(self, x, first):
+            a, b = nn.Conv(4, (3, 3), name="a"), nn.Conv(4, (3, 3), name="b")
+            if self.is_initializing():
+                return a(x) + b(x)
+            return nn.cond(first, lambda m, x: a(x), lambda m, x: b(x), self, x)
+
+    variables = Branches().init(jax.random.key(0), X, first)
+    maps = capture_feature_maps(Branches(), X, variables=variables, first=first)
+    taken, other = ("a", "b") if first else ("b", "a")
+    close(maps[taken].before, Branches().apply(variables, X, first))
+    assert not np.any(maps[other].before)
 
 
 # Which layers, which arrays.
@@ -236,6 +293,23 @@ def test_an_nnx_layer_applied_twice_has_two_entries():
     assert second == first + "#2"
     close(maps[first].before, model.conv(X))
     close(maps[second].before, model(X))
+
+
+def test_an_nnx_function_that_is_traced_once_and_called_twice():
+    class Twice(nnx.Module):
+        def __init__(self, rngs):
+            self.conv = nnx.Conv(3, 3, (3, 3), rngs=rngs)
+            self.norm = nnx.LayerNorm(3, rngs=rngs)
+
+        def __call__(self, x):
+            block = nnx.jit(lambda model, x: model.norm(model.conv(x)))
+            return block(self, block(self, x))
+
+    model = Twice(nnx.Rngs(0))
+    maps = capture_feature_maps(model, X)
+    assert list(maps) == ["conv", "conv#2"]
+    close(maps["conv"].before, model.norm(model.conv(X)))
+    close(maps["conv#2"].before, model(X))
 
 
 @pytest.mark.parametrize(
