@@ -21,7 +21,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -45,9 +45,9 @@ from experiments.compare.results import Results
 from experiments.compare.settings import SETTINGS, Setting
 from experiments.compare.statistics import Findings, findings
 from experiments.compare.trial import Trainer
-from experiments.data.load import load
 from experiments.data.open import open_source
-from experiments.fit.feeds import Resident
+from experiments.fit.build import build_feed
+from experiments.fit.feeds import Feed
 from experiments.interventions import INTERVENTIONS
 from experiments.progress import mean, tracked
 from experiments.run_folder import plain, replacing, write_csv, writing
@@ -134,18 +134,14 @@ def fitting() -> list[str]:
     return [name for name, setting in SETTINGS.items() if setting.needs_gpu == on_gpu]
 
 
-def open_feed(setting: Setting, config: Config, console: Console) -> Resident:
+def open_feed(setting: Setting, config: Config, console: Console) -> Feed:
     """The images, all of them on the device."""
-    of = setting.config
-    source = open_source(of.dataset, data_dir=config.data_dir, download=config.download)
-    dataset = load(
-        source,
-        train_size=of.train_size,
-        validation=of.validation,
-        cache_dir=config.cache_dir,
-        track=tracked(console),
+    places = ("data_dir", "cache_dir", "download")
+    options = replace(setting.config, **{name: getattr(config, name) for name in places})
+    source = open_source(
+        options.dataset, data_dir=options.data_dir, download=options.download
     )
-    return Resident(dataset, of.batch_size)
+    return build_feed(options, source, tracked(console))
 
 
 def open_folder(config: Config) -> Results:
@@ -211,7 +207,7 @@ def show(
     progress.update(task, completed=epoch, description=description)
 
 
-def headline(config: Config, feed: Resident) -> str:
+def headline(config: Config, feed: Feed) -> str:
     """What the table is of."""
     scored = "validation" if config.validation else "test"
     what = "held-out training" if config.validation else "test"

@@ -1,17 +1,59 @@
-"""The one place in which model, optimizer and programs are put together."""
+"""The one place in which images, model, optimizer and programs are put together."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from experiments.data.cache import Track
+from experiments.data.load import load, select
+from experiments.data.source import Source
 from experiments.fit.engine import Engine
-from experiments.fit.feeds import Feed
+from experiments.fit.feeds import Feed, Resident, Streamed
 from experiments.fit.optimizer import learning_rates, optimizer
 from experiments.interventions import Intervention
 from experiments.losses import Options
 from experiments.models import build
 from experiments.options import Config
+
+
+def build_feed(config: Config, source: Source, track: Track) -> Feed:
+    """The images of a source as the options say: on the device, or streamed.
+
+    Args:
+        config: the options.
+        source: the dataset.
+        track: shows how far the decoding of images is.
+
+    Raises:
+        ValueError: the options do not fit the images, or an image cannot be read.
+    """
+    if config.image_size is not None:
+        return Streamed(
+            source,
+            select(
+                source,
+                train_size=config.train_size,
+                validation=config.validation,
+            ),
+            config.batch_size,
+            config.image_size,
+            config.workers,
+            config.augment,
+        )
+    if None in source.shape:
+        raise ValueError(
+            f"--dataset {config.dataset} has images of several sizes; expected a size to "
+            "cut them to, --image-size"
+        )
+    dataset = load(
+        source,
+        train_size=config.train_size,
+        validation=config.validation,
+        cache_dir=config.cache_dir,
+        track=track,
+    )
+    return Resident(dataset, config.batch_size)
 
 
 def build_engine(

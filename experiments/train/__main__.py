@@ -16,20 +16,19 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from experiments import command_line, run_folder
 from experiments.configs import configuration, given, names
-from experiments.data.load import load, select
 from experiments.data.open import open_source
+from experiments.data.source import Source
 from experiments.fit import devices
-from experiments.fit.build import build_engine
-from experiments.fit.feeds import Feed, Resident, Streamed
+from experiments.fit.build import build_engine, build_feed
+from experiments.fit.feeds import Feed
 from experiments.interval import interval
 from experiments.interventions import INTERVENTIONS, intervention
 from experiments.options import Config
 from experiments.progress import display, stderr, tracked
-from experiments.record import Outcome, read_outcome
+from experiments.record import Outcome, read_kernels, read_outcome
 from experiments.report import write_report
 from experiments.report.wording import duration
 from experiments.table import aligned
@@ -45,7 +44,7 @@ DESCRIPTION = (
 )
 
 
-def main(config: Config) -> None:
+def main(config: Config) -> int:
     """Trains what is not trained yet, prints the table, writes the run folder."""
     config.check()
     clock = time.perf_counter()
@@ -53,65 +52,44 @@ def main(config: Config) -> None:
         devices.join()
     console = stderr(quiet=jax.process_index() > 0)
     with devices.together():
-        feed = open_feed(config, console)
-        engine = build_engine(
-            config, intervention(config.method), feed, seeds=config.seeds
+        source = open_source(
+            config.dataset, data_dir=config.data_dir, download=config.download
         )
-        folder = open_folder(config, feed)
+        feed = build_feed(config, source, tracked(console))
+        method = intervention(config.method)
+        engine = build_engine(config, method, feed, seeds=config.seeds)
+        folder = open_folder(config, source, feed)
     with devices.together():
         devices.check_shared(folder)
         outcome = read_outcome(folder)
-    if outcome is None:
-        with display(console, config.epochs, feed.steps) as shown:
+    if outcome is None or read_kernels(folder) is None:
+        with (
+            run_folder.no_stub(folder),
+            display(console, config.epochs, feed.steps) as shown,
+        ):
             for text in config.warnings():
                 shown.warn(text)
-            outcome = Run(config, engine, feed, folder, shown)()
-    if jax.process_index() == 0:
-        report = write_report(folder)
-        print(f"{headline(config, feed)}\n\n{table(outcome)}\n")
-        print(
-            f"{duration(outcome.seconds)} of training; this command took "
-            f"{duration(time.perf_counter() - clock)}; report: {report}"
-        )
-
-
-def open_feed(config: Config, console: Console) -> Feed:
-    """The images."""
-    source = open_source(
-        config.dataset, data_dir=config.data_dir, download=config.download
+            run = Run(config, engine, feed, folder, shown)
+            if outcome is None:
+                outcome = run()
+            else:
+                run.remake_kernels()
+    if jax.process_index() > 0:
+        return 0
+    report = write_report(folder)
+    print(f"{headline(config, feed)}\n\n{table(outcome)}\n")
+    print(
+        f"{duration(outcome.seconds)} of training; this command took "
+        f"{duration(time.perf_counter() - clock)}; report: {report}"
     )
-    selection = select(source, train_size=config.train_size, validation=config.validation)
-    if config.image_size is None and None in source.shape:
-        raise ValueError(
-            f"--dataset {config.dataset} has images of several sizes; expected a size to "
-            "cut them to, --image-size"
-        )
-    if config.image_size is not None:
-        return Streamed(
-            source,
-            selection,
-            config.batch_size,
-            config.image_size,
-            config.workers,
-            config.augment,
-        )
-
-    dataset = load(
-        source,
-        train_size=config.train_size,
-        validation=config.validation,
-        cache_dir=config.cache_dir,
-        track=tracked(console),
-    )
-    return Resident(dataset, config.batch_size)
+    if outcome.all_diverged:
+        print("error: every seed diverged; expected less of --learning-rate")
+        return command_line.BAD_INPUT
+    return 0
 
 
-def open_folder(config: Config, feed: Feed) -> Path:
+def open_folder(config: Config, source: Source, feed: Feed) -> Path:
     """The run folder: a new one, or one to go on with."""
-    started = time.strftime("%Y%m%d-%H%M%S")
-    name = Path(config.config).name
-    default = re.sub(r"[^\w.-]", "-", f"{name}-{config.method}-{started}")
-    folder = config.output or Path("runs", default)
     about = {
         "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
@@ -121,8 +99,19 @@ def open_folder(config: Config, feed: Feed) -> Path:
             for name in ("mean", "deviation")
         },
     }
+    method = intervention(config.method)
+    strength = method.strength if config.strength is None else config.strength
+    # What the options stand for: it is to be the same if the run goes on.
+    settled = {"dataset": source.fingerprint(), "strength": strength}
+    options = run_folder.plain(config.options())
+    if (folder := config.output) is None:
+        started = time.strftime("%Y%m%d-%H%M%S")
+        name = f"{Path(config.config).name}-{config.method}-{started}"
+        folder = Path("runs", re.sub(r"[^\w.+-]", "-", name))
+        if jax.process_index() == 0:
+            folder = run_folder.fresh(folder)
     if jax.process_index() == 0:
-        run_folder.claim(folder, run_folder.plain(config.options()), about)
+        run_folder.claim(folder, options, about, settled=settled, growing=("epochs",))
     return folder
 
 
@@ -138,7 +127,7 @@ def headline(config: Config, feed: Feed) -> str:
 
 def table(outcome: Outcome) -> str:
     """A row a seed, and the mean with its 95 % interval."""
-    header = ["seed", "test accuracy %", "epoch", "similarity", "norm"]
+    header = ["seed", "test accuracy %", "epoch", "feature-map similarity", "kernel norm"]
     rows = []
     for seed, accuracy in enumerate(outcome.accuracy):
         gone = int(outcome.diverged_at[seed])

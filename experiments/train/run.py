@@ -20,10 +20,11 @@ from experiments.interventions import intervention
 from experiments.measurement import Layers
 from experiments.options import Config
 from experiments.progress import Display
-from experiments.record import Epoch, Outcome, read_kernels, revived
-from experiments.run_folder import plain, replacing, write_json, writing
+from experiments.record import Epoch, Outcome, revived, write_kernels
+from experiments.run_folder import plain, write_json, writing
 from experiments.train import interruption
 from experiments.train.checkpoints import Checkpoints
+from experiments.train.loading import remake_kernels
 from experiments.train.scalars import Scalars
 
 MEASURED_IMAGES = 64
@@ -109,13 +110,29 @@ class Run:
         self.checkpoints.close()
         return self._finish(state.chosen, start)
 
-    def _begin(self) -> tuple[State, Layers]:
-        """The state of the last checkpoint, or of networks before training."""
+    def remake_kernels(self) -> None:
+        """Writes `kernels.npz` again, of a run that is finished.
+
+        Raises:
+            ValueError: its last checkpoint is damaged.
+            OSError: the folder cannot be written.
+        """
+        self._start()
+        with writing(self.folder):
+            remake_kernels(self.folder, self._start_kernels)
+
+    def _start(self) -> State:
         options = similarity_options(self.config)
         state = begin(self.engine, self.feed, self.method, options, self.factors)
+        self._start_kernels = first_kernels(state.network.variables)
+        return state
+
+    def _begin(self) -> tuple[State, Layers]:
+        """The state of the last checkpoint, or of networks before training."""
+        state = self._start()
         restored = self.checkpoints.restore((state.network, state.chosen))
         if restored is None:
-            return state, self._measured(state.network.variables, "start")
+            return state, self._measured(state.network.variables)
         (network, chosen), progress = restored
         self.history = [revived(Epoch, fields) for fields in progress["history"]]
         if self.first:
@@ -174,26 +191,16 @@ class Run:
                 self._scalars.add(row)
                 write_json(self.folder / "history.json", self.history)
 
-    def _measured(self, variables: Variables, when: str) -> Layers:
-        """Measures the layers; keeps the first seed's kernels in `kernels.npz`."""
+    def _measured(self, variables: Variables) -> Layers:
+        """Measures the layers."""
         self.display.say("measuring")
-        layers = self.engine.layers(
-            variables, self.feed.sample[:MEASURED_IMAGES], self.config.pairs
-        )
-        if self.first:
-            one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], variables["params"])
-            kernels = cs.conv_kernels(one)
-            arrays = (read_kernels(self.folder) or {}) if when == "end" else {}
-            arrays |= {f"{when}/{path}": np.asarray(x) for path, x in kernels.items()}
-            kept = self.folder / "kernels.npz"
-            with writing(self.folder), replacing(kept, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-        return layers
+        images = self.feed.sample[:MEASURED_IMAGES]
+        return self.engine.layers(variables, images, self.config.pairs)
 
     def _finish(self, chosen: Chosen, start: Layers) -> Outcome:
         self.display.say("scoring the test images")
         accuracy = self.engine.score(chosen.variables, self.feed.score("test"))
-        end = self._measured(chosen.variables, "end")
+        end = self._measured(chosen.variables)
         params = chosen.variables["params"]
         outcome = Outcome(
             parameters=sum(x.size for x in jax.tree.leaves(params)) // self.config.seeds,
@@ -208,5 +215,13 @@ class Run:
         )
         if self.first:
             with writing(self.folder):
+                kernels = first_kernels(chosen.variables)
+                write_kernels(self.folder, start=self._start_kernels, end=kernels)
                 write_json(self.folder / "results.json", outcome)
         return outcome
+
+
+def first_kernels(variables: Variables) -> dict[str, np.ndarray]:
+    """The conv kernels of the first seed's network, by path."""
+    one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], variables["params"])
+    return {path: np.asarray(x) for path, x in cs.conv_kernels(one).items()}

@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 
 from experiments.data.images import normalized
-from experiments.fit.build import build_engine
+from experiments.data.open import open_source
+from experiments.fit.build import build_engine, build_feed
 from experiments.interventions import intervention
 from experiments.options import Config
-from experiments.progress import display
-from experiments.train.__main__ import open_feed, open_folder
+from experiments.progress import display, tracked
+from experiments.train.__main__ import open_folder
 from experiments.train.loading import load_run
 from experiments.train.run import Run
 
@@ -36,8 +37,9 @@ CONFIG = Config(
 def ended(tmp_path_factory):
     """The folder of a run, and its images."""
     folder, console = tmp_path_factory.mktemp("runs") / "run", Console(quiet=True)
-    feed = open_feed(CONFIG, console)
-    open_folder(replace(CONFIG, output=folder), feed)
+    source = open_source(CONFIG.dataset)
+    feed = build_feed(CONFIG, source, tracked(console))
+    open_folder(replace(CONFIG, output=folder), source, feed)
     with display(console, CONFIG.epochs, feed.steps) as shown:
         Run(
             CONFIG,

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.fit.build import build_engine
+from experiments.data.open import open_source
+from experiments.fit.build import build_engine, build_feed
 from experiments.fit.engine import Engine
 from experiments.interventions import intervention
 from experiments.options import Config
-from experiments.progress import display
+from experiments.progress import display, tracked
 from experiments.report import write_report
 from experiments.run_folder import claim, plain
-from experiments.train.__main__ import open_feed
 from experiments.train.run import Run
 from tests.experiments.train.train_process import ended, start
 
@@ -37,7 +37,7 @@ QUIET = Console(quiet=True)
 @pytest.fixture(scope="module")
 def parts():
     """The engine compiles its programs once for all tests."""
-    feed = open_feed(CONFIG, QUIET)
+    feed = build_feed(CONFIG, open_source(CONFIG.dataset), tracked(QUIET))
     return build_engine(
         CONFIG, intervention(CONFIG.method), feed, seeds=CONFIG.seeds
     ), feed
