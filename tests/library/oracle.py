@@ -3,6 +3,7 @@
 Kernels have shape ``(*window, C, M)``. Speed is no aim here.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -29,44 +30,81 @@ def pairs_of(outputs: int, pairs: str, groups: int = 1) -> Iterator[tuple[int, i
                 yield i, j
 
 
-def similarity(kernel, i: int, j: int, channels: str = "matched") -> float:
-    """``CS(i, j)`` by its definition, one pair of spatial filters at a time."""
+def phases(x, strides: tuple[int, ...]) -> list[Array]:
+    """``x[s q + p]`` for every phase p of the leading axes, zero padded to one shape."""
+    missing = [-n % s for n, s in zip(x.shape, strides, strict=False)]
+    padded = np.pad(x, [(0, n) for n in missing] + [(0, 0)] * (x.ndim - len(strides)))
+    return [
+        padded[tuple(slice(p, None, s) for p, s in zip(phase, strides, strict=True))]
+        for phase in np.ndindex(*strides)
+    ]
+
+
+def similarity(
+    kernel, i: int, j: int, channels="matched", strides=None, transposed=False
+) -> float:
+    """``CS(i, j)`` by its definition, one pair of spatial filters at a time.
+
+    A strided convolution is one of all phases of the input, which are compared with one
+    another as those of ``channels="cross"``; a transposed one adds up its phases.
+    """
     total, inputs = 0.0, kernel.shape[-2]
+    parts = phases(kernel, strides or (1,) * (kernel.ndim - 2))
     for c in range(inputs):
         for d in range(inputs) if channels == "cross" else [c]:
-            r = cross_correlate(kernel[..., c, i], kernel[..., d, j])
-            total += float(np.sum(r * r))
+            if transposed:
+                pairs = [[(part, part) for part in parts]]
+            else:
+                pairs = [[pair] for pair in itertools.product(parts, parts)]
+            for added in pairs:
+                r = sum(cross_correlate(a[..., c, i], b[..., d, j]) for a, b in added)
+                total += float(np.sum(r * r))
     return total
 
 
-def scale_free(kernel, i: int, j: int, channels: str = "matched") -> float:
+def scale_free(kernel, i: int, j: int, *geometry) -> float:
     """``CS(i,j) / sqrt(CS(i,i) CS(j,j))``; 0 where a kernel is zero."""
-    own = similarity(kernel, i, i, channels), similarity(kernel, j, j, channels)
+    own = [similarity(kernel, m, m, *geometry) for m in (i, j)]
     if min(own) == 0:
         return 0.0
-    return similarity(kernel, i, j, channels) / np.sqrt(own[0]) / np.sqrt(own[1])
+    return similarity(kernel, i, j, *geometry) / np.sqrt(own[0]) / np.sqrt(own[1])
 
 
 def similarity_matrix(
-    kernel, *, channels="matched", normalize=False, feature_group_count=1
+    kernel,
+    *,
+    channels="matched",
+    normalize=False,
+    feature_group_count=1,
+    strides=None,
+    transposed=False,
 ) -> Array:
     kernel = float64(kernel)
     outputs = kernel.shape[-1]
     entry = scale_free if normalize else similarity
     matrix = np.zeros((outputs, outputs))
     for i in range(outputs):
-        matrix[i, i] = entry(kernel, i, i, channels)
+        matrix[i, i] = entry(kernel, i, i, channels, strides, transposed)
     for i, j in pairs_of(outputs, "all", feature_group_count):
-        matrix[i, j] = matrix[j, i] = entry(kernel, i, j, channels)
+        matrix[i, j] = entry(kernel, i, j, channels, strides, transposed)
+        matrix[j, i] = matrix[i, j]
     return matrix
 
 
 def convolutional_similarity(
-    kernel, *, pairs="all", channels="matched", normalize=False, feature_group_count=1
+    kernel,
+    *,
+    pairs="all",
+    channels="matched",
+    normalize=False,
+    feature_group_count=1,
+    strides=None,
+    transposed=False,
 ) -> float:
     kernel = float64(kernel)
+    entry = scale_free if normalize else similarity
     terms = [
-        (scale_free if normalize else similarity)(kernel, i, j, channels)
+        entry(kernel, i, j, channels, strides, transposed)
         for i, j in pairs_of(kernel.shape[-1], pairs, feature_group_count)
     ]
     if not terms:
@@ -150,6 +188,15 @@ def gradient(function: Callable[[Array], float], x, step: float = 1e-3) -> Array
             - (function(x + 2 * h) - function(x - 2 * h))
         ) / (12 * steps[index])
     return result
+
+
+def slope(function: Callable[[Array], float], x, direction, step: float = 1e-3):
+    """Derivative along a direction, by central differences with five points."""
+    near, far = (
+        function(x + t * direction) - function(x - t * direction)
+        for t in (step, 2 * step)
+    )
+    return (8 * near - far) / (12 * step)
 
 
 def relative_error(result, expected) -> float:

@@ -35,15 +35,6 @@ def similarity(kernel, *, pairs, channels, normalize):
     return of_pairs.mean() if normalize else of_pairs.sum()
 
 
-def slope_along(function, x, direction, step=1e-3):
-    """Central difference of five points."""
-    near, far = (
-        function(x + t * direction) - function(x - t * direction)
-        for t in (step, 2 * step)
-    )
-    return (8 * near - far) / (12 * step)
-
-
 def similarity_of(options, groups=1):
     return functools.partial(
         cs.convolutional_similarity, **options, feature_group_count=groups
@@ -70,7 +61,7 @@ def test_value_and_gradient_of_several_blocks(options):
     exact = functools.partial(similarity, **options)
     value, gradient = program(**options)(kernel)
     np.testing.assert_allclose(value, exact(kernel), rtol=1e-10)
-    expected = slope_along(exact, kernel, direction)
+    expected = oracle.slope(exact, kernel, direction)
     np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=1e-6)
 
 
@@ -97,7 +88,7 @@ def test_groups_in_blocks(options):
     direction = normal(5, GROUPED)
     share = GROUPS if options["normalize"] else 1
     slopes = [
-        slope_along(functools.partial(similarity, **options), *pair) / share
+        oracle.slope(functools.partial(similarity, **options), *pair) / share
         for pair in zip(groups, np.split(direction, GROUPS, -1), strict=True)
     ]
     np.testing.assert_allclose(np.sum(gradient * direction), np.sum(slopes), rtol=1e-6)
@@ -113,7 +104,7 @@ def test_second_derivative_in_blocks():
     def result(kernel):
         return jnp.vdot(jax.grad(similarity_of(SCALE_FREE))(kernel), direction)
 
-    expected = slope_along(lambda k: program(**SCALE_FREE)(k)[1], kernel, direction)
+    expected = oracle.slope(lambda k: program(**SCALE_FREE)(k)[1], kernel, direction)
     assert oracle.relative_error(result(jnp.asarray(kernel)), expected) < 1e-6
 
 

@@ -24,7 +24,8 @@ def normal(seed, shape, dtype=jnp.float32):
 
 def objective(*options):
     names = ("pairs", "channels", "normalize", "feature_group_count")
-    return partial(cs.convolutional_similarity, **dict(zip(names, options, strict=True)))
+    names += ("strides", "transposed")
+    return partial(cs.convolutional_similarity, **dict(zip(names, options, strict=False)))
 
 
 OBJECTIVES = [
@@ -32,7 +33,8 @@ OBJECTIVES = [
     for options in [
         *itertools.product(("all", "adjacent"), ("matched", "cross"), (False, True), [1]),
         ("all", "matched", False, 2),
-        ("adjacent", "cross", True, 2),
+        ("adjacent", "cross", True, 2, 2),
+        ("all", "matched", True, 1, 2, True),
     ]
 ]
 ORTHOGONALITY = [

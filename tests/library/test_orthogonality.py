@@ -315,7 +315,7 @@ def test_order_of_output_channels_does_not_matter(penalty, shape):
 # Bad input.
 
 
-@pytest.mark.parametrize("iterations", [0, -1, 2.0])
+@pytest.mark.parametrize("iterations", [0, -1, 2.0, True])
 def test_wrong_iterations(iterations):
     with pytest.raises(
         ValueError, match=f"iterations is {iterations}; expected a positive int"
@@ -325,7 +325,18 @@ def test_wrong_iterations(iterations):
         )
 
 
-@pytest.mark.parametrize("stride", [0, 1.5, (1,), (1, 2, 3), (1, -1)])
+@pytest.mark.parametrize("stride", [0, True, 1.5, (1,), (1, 2, 3), (1, -1)])
 def test_wrong_stride(stride):
     with pytest.raises(ValueError, match=r"stride is .*; expected a positive int"):
         orthogonality.convolutional_orthogonality(jnp.ones((3, 3, 2, 4)), stride=stride)
+
+
+def test_counts_of_numpy_are_counts():
+    kernel = jnp.ones((3, 3, 2, 4))
+    two = np.int64(2)
+    assert orthogonality.spectral_restricted_isometry(
+        kernel, iterations=two
+    ) == orthogonality.spectral_restricted_isometry(kernel, iterations=2)
+    assert orthogonality.convolutional_orthogonality(
+        kernel, stride=two
+    ) == orthogonality.convolutional_orthogonality(kernel, stride=2)
