@@ -57,7 +57,9 @@ def takes(function: Callable[..., Any], argument: str) -> bool:
     >>> takes(sorted, "key"), takes(lambda x, **rest: x, "y"), takes(sorted, "by")
     (True, True, False)
     """
-    parameters = inspect.signature(function).parameters
+    # The metaclass of a class may hide them.
+    signed = getattr(function, "__init__") if isinstance(function, type) else function  # noqa: B009
+    parameters = inspect.signature(signed).parameters
     return argument in parameters or any(
         parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
     )

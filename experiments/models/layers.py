@@ -20,6 +20,44 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
+class Classifier(nn.Module):
+    """What all the networks have in common.
+
+    Attributes:
+        classes: number of classes.
+        width: multiplies the channels.
+        activation: a name in `ACTIVATIONS`.
+        dtype: to compute in; the weights are float32.
+        momentum: of the running averages of batch normalisation.
+        smallest_image: height and width of the smallest image that it can take.
+    """
+
+    classes: int
+    width: float = 1.0
+    activation: str = "relu"
+    dtype: Any = jnp.float32
+    momentum: float = 0.9
+
+    smallest_image = 1
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """The activation."""
+        return ACTIVATIONS[self.activation](x)
+
+    def norm(self, train: bool) -> Callable[[], BatchNorm]:
+        """What makes its batch normalisations."""
+        return partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=self.momentum,
+            dtype=self.dtype,
+        )
+
+    def logits(self, features: jax.Array) -> jax.Array:
+        """The linear layer, `(batch, classes)`."""
+        return nn.Dense(self.classes, dtype=self.dtype)(features).astype(jnp.float32)
+
+
 def conv(
     channels: int,
     window: int,
@@ -51,20 +89,21 @@ def conv(
     )
 
 
-def batch_norm(train: bool, momentum: float, dtype: Any) -> Callable[[], BatchNorm]:
-    """What makes the batch normalisations of a network."""
-    return partial(
-        BatchNorm, use_running_average=not train, momentum=momentum, dtype=dtype
-    )
-
-
 def scaled(channels: int, width: float) -> int:
-    """That many channels, times `width`; one at least.
+    """That many channels, times `width`.
 
-    >>> scaled(64, 0.25), scaled(3, 0.1)
-    (16, 1)
+    Raises:
+        ValueError: there would be none.
+
+    >>> scaled(64, 0.25)
+    16
     """
-    return max(1, round(channels * width))
+    if not (left := round(channels * width)):
+        raise ValueError(
+            f"--width is {width}, which leaves none of a layer's {channels} channels; "
+            f"expected {1 / channels} or more"
+        )
+    return left
 
 
 def max_pool(images: jax.Array) -> jax.Array:

@@ -6,12 +6,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from experiments.models.layers import ACTIVATIONS, batch_norm, conv, scaled
+from experiments.models.layers import Classifier, conv, scaled
 
 
-class ResNet(nn.Module):
+class ResNet(Classifier):
     """A stem, four stages of residual blocks, and a linear layer.
 
     A stage has twice the channels of the one before it and a quarter of its pixels. The
@@ -19,38 +18,27 @@ class ResNet(nn.Module):
     stride 2, and max pooling of 3x3 pixels with stride 2.
 
     Attributes:
-        classes: number of classes.
         blocks: number of blocks of each stage.
         bottleneck: whether the blocks are of 1x1, 3x3 and 1x1 convs, else of two 3x3.
         imagenet: whether the stem is that of ImageNet.
-        width: multiplies the channels.
-        activation: a name in `ACTIVATIONS`.
-        dtype: to compute in; the weights are float32.
-        momentum: of the running averages of batch normalisation.
     """
 
-    classes: int
     blocks: Sequence[int] = (2, 2, 2, 2)
     bottleneck: bool = False
     imagenet: bool = False
-    width: float = 1.0
-    activation: str = "relu"
-    dtype: Any = jnp.float32
-    momentum: float = 0.9
 
     @property
-    def smallest_image(self) -> int:
+    def smallest_image(self) -> int:  # type: ignore[override]
         """Size of an image of which the last stage sees one pixel."""
         return 32 if self.imagenet else 8
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits `(batch, classes)` of images `(batch, height, width, channels)`."""
-        norm = batch_norm(train, self.momentum, self.dtype)
-        activation = ACTIVATIONS[self.activation]
+        norm = self.norm(train)
         stem = partial(conv, scaled(64, self.width), dtype=self.dtype)
         x = stem(window=7, stride=2)(images) if self.imagenet else stem(window=3)(images)
-        x = activation(norm()(x))
+        x = self.activate(norm()(x))
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         block_type = Bottleneck if self.bottleneck else BasicBlock
@@ -60,14 +48,13 @@ class ResNet(nn.Module):
                 x = block_type(
                     scaled(64 * 2**stage, self.width),
                     stride=2 if stage and not block else 1,
-                    activation=activation,
+                    activation=self.activate,
                     norm=norm,
                     dtype=self.dtype,
                     name=f"Block_{number}",
                 )(x)
                 number += 1
-        x = x.mean((1, 2))
-        return nn.Dense(self.classes, dtype=self.dtype)(x).astype(jnp.float32)
+        return self.logits(x.mean((1, 2)))
 
 
 class BasicBlock(nn.Module):

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.models.convolution import convolve
-from experiments.models.patches import convolve_patches
+from experiments.models.convolution import convolve, convolve_patches
 
 
 def expected(images, kernel):
