@@ -5,15 +5,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import convsim_jax as cs
-from convsim_jax.flax import capture_feature_maps
 from experiments.losses import PAPER, SCALE_FREE, Pairs
-from experiments.models import ACTIVATIONS
+from experiments.models.own import feature_maps
 
 # Feature maps of that many images are held at once: (images, M, M) cosines are large.
 IMAGES_AT_ONCE = 16
@@ -87,16 +85,15 @@ def measure_kernels(params: chex.ArrayTree, pairs: Pairs) -> Kernels:
     return Kernels(*map(jnp.stack, zip(*layers, strict=True)))
 
 
-def measure_maps(
-    model: nn.Module, variables: dict[str, Any], images: jax.Array
-) -> jax.Array:
+def measure_maps(model: Any, variables: dict[str, Any], images: jax.Array) -> jax.Array:
     """Feature maps of every layer, before and after the activation, `(6, layers)`.
 
     The first two rows are their similarity, the next two that of centered maps, the last
     two the effective numbers of maps.
 
     Args:
-        model: with an attribute `activation`, a name in `ACTIVATIONS`.
+        model: the network. Layers whose maps cannot be seen, such as those that it scans
+            over, have NaN.
         variables: of one network, which is run in evaluation mode.
         images: of the similarity, those left over after a multiple of `IMAGES_AT_ONCE`
             are left out.
@@ -104,15 +101,16 @@ def measure_maps(
     layers = [path.rpartition("/")[0] for path in cs.conv_kernels(variables["params"])]
 
     def rows(images: jax.Array, *measures: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        maps = capture_feature_maps(
-            model,
-            images,
-            variables=variables,
-            activation=ACTIVATIONS[model.activation],
-        )
+        maps = feature_maps(model, variables, images)
+        hidden = jnp.full(2, jnp.nan, jnp.float32)
         return jnp.stack(
             [
-                jnp.stack([measure(maps[layer][side]) for layer in layers])
+                jnp.stack(
+                    [
+                        measure(maps[layer][side]) if layer in maps else hidden[side]
+                        for layer in layers
+                    ]
+                )
                 for measure in measures
                 for side in (0, 1)
             ]
@@ -129,17 +127,17 @@ def measure_maps(
     return jnp.concatenate([similarity, rows(images, cs.effective_maps)])
 
 
-def order_of_use(
-    model: nn.Module, variables: dict[str, Any], images: jax.Array
-) -> list[str]:
+def order_of_use(model: Any, variables: dict[str, Any], images: jax.Array) -> list[str]:
     """Paths of the conv kernels of one network, in the order in which it applies them."""
     layers: dict[str, Any] = {}
 
     def run(variables: dict[str, Any], images: jax.Array) -> None:
-        layers.update(capture_feature_maps(model, images, variables=variables))
+        layers.update(feature_maps(model, variables, images))
 
     jax.eval_shape(run, variables, images)
-    return [f"{layer}/kernel" for layer in layers]
+    kernels = cs.conv_kernels(variables["params"])
+    used = [path for layer in layers if (path := f"{layer}/kernel") in kernels]
+    return used + [path for path in kernels if path not in used]
 
 
 def layers_of(

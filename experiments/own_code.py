@@ -52,17 +52,14 @@ def called(function: Callable[..., Any], option: str, name: str, **options: Any)
 
 
 def takes(function: Callable[..., Any], argument: str) -> bool:
-    """Whether a function or class has an argument of that name.
+    """Whether a function or class names that argument.
 
-    >>> takes(sorted, "key"), takes(lambda x, **rest: x, "y"), takes(sorted, "by")
-    (True, True, False)
+    >>> takes(sorted, "key"), takes(sorted, "by"), takes(lambda **options: 1, "key")
+    (True, False, False)
     """
-    # The metaclass of a class may hide them.
-    signed = getattr(function, "__init__") if isinstance(function, type) else function  # noqa: B009
-    parameters = inspect.signature(signed).parameters
-    return argument in parameters or any(
-        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
-    )
+    # The metaclass of a class may hide its arguments.
+    made = getattr(function, "__init__") if isinstance(function, type) else function  # noqa: B009
+    return argument in inspect.signature(made).parameters
 
 
 def _said(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from experiments.data.cache import Track
@@ -10,10 +10,12 @@ from experiments.data.load import load, select
 from experiments.data.source import Source
 from experiments.fit.engine import Engine
 from experiments.fit.feeds import Feed, Resident, Streamed
+from experiments.fit.memory import check_memory
 from experiments.fit.optimizer import learning_rates, optimizer
 from experiments.interventions import Intervention
 from experiments.losses import Options
 from experiments.models import build
+from experiments.models.own import attribute
 from experiments.options import Config
 
 
@@ -82,14 +84,7 @@ def build_engine(
         config.schedule, 1.0, config.milestones, config.epochs, feed.steps
     )
     return Engine(
-        model=fitting_model(
-            config.model,
-            config.dataset,
-            feed,
-            width=config.width,
-            activation=config.activation,
-            dtype=jnp.dtype(config.dtype),
-        ),
+        model=fitting_model(config, feed, seeds),
         optimizer=lambda factors: optimizer(
             config.optimizer,
             schedule,
@@ -113,17 +108,38 @@ def similarity_options(config: Config) -> Options:
     return Options(config.pairs, config.preserve_norm)
 
 
-def fitting_model(name: str, dataset: str, feed: Feed, **options: Any) -> nn.Module:
-    """The network of that name, for these images.
+def fitting_model(config: Config, feed: Feed, seeds: int) -> Any:
+    """The network that the options name, for these images.
 
     Raises:
-        ValueError: there is none, or the images are too small for it.
+        ValueError: there is none, the images are too small or not those that it takes, or
+            training it would not fit into memory.
     """
-    model = build(name, classes=feed.classes, **options)
-    height, width, _ = feed.shape
-    if min(height, width) < model.smallest_image:
+    height, width, channels = feed.shape
+    model = build(
+        config.model,
+        classes=feed.classes,
+        channels=channels,
+        width=config.width,
+        activation=config.activation,
+        dtype=jnp.dtype(config.dtype),
+    )
+    smallest = attribute(model, "smallest_image", 1)
+    if min(height, width) < smallest:
         raise ValueError(
-            f"--dataset {dataset} has images of {height}x{width}; expected at least "
-            f"{model.smallest_image}x{model.smallest_image} for {name}"
+            f"--dataset {config.dataset} has images of {height}x{width}; expected at "
+            f"least {smallest}x{smallest} for {config.model}"
         )
+    images = jax.ShapeDtypeStruct((config.batch_size, *feed.shape), jnp.float32)
+    try:
+        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        logits = jax.eval_shape(model.apply, variables, images)
+        expected = (config.batch_size, feed.classes)
+        if getattr(logits, "shape", None) != expected:
+            raise ValueError(f"its result is {logits}; expected {expected}")
+        check_memory(model, variables, images, seeds)
+    except Exception as error:
+        raise ValueError(
+            f"--model {config.model} on images of {height}x{width}x{channels}: {error}"
+        ) from error
     return model

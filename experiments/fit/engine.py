@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,7 +66,7 @@ class Engine:
     """Compiles each program once, at its first call.
 
     Attributes:
-        model: the network, with attributes `activation` and `momentum`.
+        model: the network, as `experiments.models.build` makes it.
         optimizer: `optimizer(factors)`, which may be traced: one program serves all.
         seeds: number of networks.
         mean: of each channel of the images.
@@ -77,7 +76,7 @@ class Engine:
         first_seed: of the networks' seeds, which follow each other.
     """
 
-    model: nn.Module
+    model: Any
     optimizer: Callable[[Factors], optax.GradientTransformation]
     seeds: int
     mean: np.ndarray
@@ -179,10 +178,10 @@ class Engine:
                     )
                     rows = jax.lax.with_sharding_constraint(rows, by_row())
                     pixels, labels = (x[rows] for x in images)
+                    draw = jax.random.fold_in(key, number)
                     if self.augment:
-                        draw = jax.random.fold_in(key, number)
                         pixels = augmented(draw, pixels, CROP)
-                    return self._step(optimizer, network, Images(pixels, labels))
+                    return self._step(optimizer, network, Images(pixels, labels), draw)
 
                 return jax.lax.fori_loop(start, stop, step, network)
 
@@ -199,21 +198,46 @@ class Engine:
             donate=0,
         )
 
-    def train_on(self, network: Network, factors: Factors, batch: Images) -> Network:
+    def train_on(
+        self, network: Network, factors: Factors, epoch: int, step: int, batch: Images
+    ) -> Network:
         """Takes one step on a batch that is divided among the devices.
 
         Args:
             network: is used up.
             factors: of the optimizer.
+            epoch: counted from 1; of what is random in a step, as the seed is.
+            step: counted from 0; likewise.
             batch: the same for all seeds.
         """
 
-        def train(network: Network, batch: Images, factors: Factors) -> Network:
-            step = partial(self._step, self.optimizer(factors), batch=batch)
-            return over_seeds(step, self._weights(network.variables))(network)
+        def train(
+            network: Network,
+            batch: Images,
+            seeds: jax.Array,
+            factors: Factors,
+            epoch: jax.Array,
+            step: jax.Array,
+        ) -> Network:
+            optimizer = self.optimizer(factors)
 
-        factors = jax.tree.map(np.float32, factors)
-        return self._run("train on", train, network, batch, factors, donate=0)
+            def one(network: Network, seed: jax.Array) -> Network:
+                key = jax.random.fold_in(jax.random.key(seed), epoch)
+                draw = jax.random.fold_in(key, step)
+                return self._step(optimizer, network, batch, draw)
+
+            return over_seeds(one, self._weights(network.variables))(network, seeds)
+
+        return self._run(
+            "train on",
+            train,
+            network,
+            batch,
+            self._seeds,
+            jax.tree.map(np.float32, factors),
+            *map(np.int32, (epoch, step)),
+            donate=0,
+        )
 
     def score(self, variables: Variables, batches: Iterable[Images]) -> np.ndarray:
         """Percentage of the images that are classified correctly, `(seeds,)`.
@@ -305,10 +329,21 @@ class Engine:
         return sum(leaf.size for leaf in leaves) // self.seeds
 
     def _step(
-        self, optimizer: optax.GradientTransformation, network: Network, batch: Images
+        self,
+        optimizer: optax.GradientTransformation,
+        network: Network,
+        batch: Images,
+        key: jax.Array,
     ) -> Network:
         pixels = Batch(self._normalized(batch.images), batch.labels)
-        return train_step(self.model, optimizer, self.label_smoothing, network, pixels)
+        return train_step(
+            self.model,
+            optimizer,
+            self.label_smoothing,
+            network,
+            pixels,
+            jax.random.fold_in(key, 1),  # the key itself is that of the augmentation
+        )
 
     def _normalized(self, images: jax.Array) -> jax.Array:
         return normalized(images, jnp.asarray(self.mean), jnp.asarray(self.deviation))

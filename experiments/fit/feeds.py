@@ -11,6 +11,7 @@ from experiments.data.source import Source
 from experiments.data.stream import prefetched, score_stream, train_stream
 from experiments.fit.devices import divided, replicated, rows_of_this_process
 from experiments.fit.engine import Engine
+from experiments.fit.memory import device_memory
 from experiments.fit.optimizer import Factors
 from experiments.fit.step import Network
 
@@ -124,12 +125,20 @@ class Streamed:
             of if channels == 3 else np.full(channels, of.mean())
             for of in (IMAGENET_MEAN, IMAGENET_DEVIATION)
         )
+        # The first thing that is done with them takes them as bytes and as floats.
+        count = min(SAMPLE, len(train))
+        needed = 5 * count * image_size**2 * channels
+        if needed > (there := device_memory()):
+            raise ValueError(
+                f"--image-size is {image_size}: the first {count} images take "
+                f"{needed >> 30:,} GiB of memory, and there are {there >> 30:,}"
+            )
         self.sample = next(
             score_stream(
                 source,
                 "train",
                 train[:SAMPLE],
-                batch_size=min(SAMPLE, len(train)),
+                batch_size=count,
                 image_size=image_size,
                 workers=0,
                 process_index=0,
@@ -163,8 +172,9 @@ class Streamed:
                 augment=self._augment,
             )
             self._stream = prefetched(local, divided)
-        for _ in steps:
-            network = engine.train_on(network, factors, next(self._stream))
+        for step in steps:
+            batch = next(self._stream)
+            network = engine.train_on(network, factors, epoch, step, batch)
         self._next = (epoch, steps.stop)
         return network
 

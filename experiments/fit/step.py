@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -35,13 +34,17 @@ class Batch(NamedTuple):
 
 
 def train_step(
-    model: nn.Module,
+    model: Any,
     optimizer: optax.GradientTransformation,
     label_smoothing: float,
     network: Network,
     batch: Batch,
+    key: jax.Array | None = None,
 ) -> Network:
-    """The network after a step down the mean loss of a batch."""
+    """The network after a step down the mean loss of a batch.
+
+    The key is that of its random layers, such as dropout, if it has any.
+    """
     params = network.variables["params"]
     averages = {k: v for k, v in network.variables.items() if k != "params"}
 
@@ -51,6 +54,7 @@ def train_step(
             batch.images,
             train=True,
             mutable=list(averages),
+            rngs=key,
         )
         targets = jax.nn.one_hot(batch.labels, logits.shape[-1], dtype=logits.dtype)
         if label_smoothing:
@@ -69,7 +73,7 @@ def train_step(
     )
 
 
-def count_right(model: nn.Module, variables: Variables, batch: Batch) -> jax.Array:
+def count_right(model: Any, variables: Variables, batch: Batch) -> jax.Array:
     """Number of images classified correctly in evaluation mode; labels of -1 are none."""
     return right(jnp.asarray(model.apply(variables, batch.images)), batch.labels)
 
@@ -83,21 +87,20 @@ def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return (logits.argmax(axis=-1) == labels).sum(dtype=jnp.int32)
 
 
-def with_averages_of(
-    model: nn.Module, variables: Variables, images: jax.Array
-) -> Variables:
+def with_averages_of(model: Any, variables: Variables, images: jax.Array) -> Variables:
     """A network with running averages that are right for `images`.
 
     As Flax makes them, they are 0 and 1 whatever the weights, and what a network does
     before training could not be compared with what it does after.
 
     Args:
-        model: with the attribute `momentum` of its running averages.
+        model: with the attribute `momentum` of its running averages; one without keeps
+            those that it has.
         variables: parameters and running averages, if any.
         images: normalised.
     """
     collections = [name for name in variables if name != "params"]
-    if not collections:
+    if not collections or not hasattr(model, "momentum"):
         return variables
     follow = model.clone(momentum=0.0)
     _, averages = follow.apply(variables, images, train=True, mutable=collections)

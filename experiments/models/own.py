@@ -55,32 +55,40 @@ def own_network(name: str, **options: Any) -> Any:
                 f"--{option} is {options[option]}; expected {default}: {name} takes no "
                 f"{option}"
             )
-    make = partial(called, make, "--model", name, **options)
-    # Shapes alone, so that Linen's and NNX's modules can be told apart at no cost.
-    module = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
-    if isinstance(module, nnx.Module):
-        return NNXNetwork(lambda key: make(rngs=nnx.Rngs(key)), module)
+    made = partial(called, make, "--model", name, **options)
+    if takes(make, "rngs"):  # shapes alone, at no cost; arrays come with each key
+        module = nnx.eval_shape(lambda: made(rngs=nnx.Rngs(0)))
+        return NNXNetwork(lambda key: made(rngs=nnx.Rngs(key)), module)
+    module = made()
     if not isinstance(module, nn.Module):
         raise ValueError(
             f"--model is {name!r}, which makes {type(module).__name__}; expected a "
-            "flax.linen.Module or flax.nnx.Module"
+            "flax.linen.Module, or, of an argument rngs, a flax.nnx.Module"
         )
     train = inspect.signature(type(module).__call__).parameters.get("train")
     return module if train is not None and train.default is False else Moded(module)
 
 
+def attribute(model: Any, name: str, default: Any) -> Any:
+    """An attribute of a network, where it has it."""
+    module = model.network if isinstance(model, Moded | NNXNetwork) else model
+    return getattr(module, name, default)
+
+
 def feature_maps(
     model: Any, variables: Mapping[str, Any], images: jax.Array
 ) -> dict[str, FeatureMaps]:
-    """`capture_feature_maps` of any network that `build` makes."""
-    module = getattr(model, "network", model)
-    activation: Any = getattr(module, "activation", "relu")
-    activation = ACTIVATIONS.get(activation, activation)  # a name, or a function
+    """`capture_feature_maps` of any network; nothing where that cannot see them."""
+    activation = attribute(model, "activation", "relu")
+    options = {"activation": ACTIVATIONS.get(activation, activation)}
     if isinstance(model, NNXNetwork):
-        return capture_feature_maps(
-            model.module(variables), images, activation=activation
-        )
-    return capture_feature_maps(model, images, variables=variables, activation=activation)
+        model = model.module(variables)
+    else:
+        options["variables"] = variables
+    try:
+        return capture_feature_maps(model, images, **options)
+    except ValueError:  # no conv layer, or one inside of scan or vmap
+        return {}
 
 
 def mode_of(module: Any, train: bool) -> dict[str, bool]:

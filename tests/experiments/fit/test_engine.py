@@ -170,7 +170,7 @@ def test_images_on_the_device_are_augmented_anew_by_each_seed(relaxed_jax):
         assert (pixels != data.images[rows]).any()
         batch = device_batch(Images(pixels, data.labels[rows]))
         expected, _ = one.networks(start, FACTORS)
-        expected = one.train_on(expected, FACTORS, batch)
+        expected = one.train_on(expected, FACTORS, 3, 1, batch)
         assert_close(of_seed(network.variables, seed), of_seed(expected.variables, seed))
 
 
@@ -285,7 +285,7 @@ def test_convs_of_large_networks_are_not_grouped(many, grouped, monkeypatch, rel
     start, network, _ = begun(one)
     batch = device_batch(images(8))
     one.score(replicated(start), [batch])
-    one.train_on(network, FACTORS, batch)
+    one.train_on(network, FACTORS, 1, 0, batch)
     for name in ("train on", ("score", batch.images.shape)):
         program = one._programs[name].as_text()
         assert " convolution(" in program

@@ -16,7 +16,7 @@ class Engine:
     def __init__(self):
         self.batches = []
 
-    def train_on(self, network, strength, batch):
+    def train_on(self, network, factors, epoch, step, batch):
         self.batches.append(tuple(map(np.asarray, batch)))
         return network
 
