@@ -4,6 +4,7 @@ For that the files have to be in the `array_record` format.
 """
 
 import difflib
+import hashlib
 import importlib.util
 import logging
 import os
@@ -20,7 +21,7 @@ import PIL.Image
 import tensorflow_datasets as tfds
 
 from experiments.data.pictures import MODES
-from experiments.data.source import Examples, Source
+from experiments.data.source import Examples, Source, sample
 
 SCORED = ("test", "validation")
 DOWNLOAD_HOST = "https://storage.googleapis.com"
@@ -49,11 +50,15 @@ class Prepared(Examples):
         return len(self.data)
 
     def checksum(self, *, local: bool = False) -> str:
-        """Of names and sizes of the files."""
-        about = [(file, file.stat()) for file in self.files]
-        if local:
-            return repr([(str(file), x.st_size, x.st_mtime_ns) for file, x in about])
-        return repr([(file.name, x.st_size) for file, x in about])
+        """Of names and sizes of the files, and a sample of what is in them."""
+        digest = hashlib.sha256(str(len(self)).encode())
+        for file in self.files:
+            about = file.stat()
+            known = (str(file), about.st_mtime_ns) if local else file.name
+            digest.update(repr((known, about.st_size)).encode())
+        for record in self.records(sample(len(self))):
+            digest.update(repr((record["image"], int(record["label"]))).encode())
+        return digest.hexdigest()
 
     def records(self, indices: Sequence[int]) -> Sequence[Any]:
         """Examples as TFDS has them."""

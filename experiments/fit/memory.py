@@ -64,7 +64,7 @@ def check_memory(
 def size_in_bytes(tree: Any) -> int:
     """Of arrays, or of their shapes.
 
-    >>> size_in_bytes({"a": jax.ShapeDtypeStruct((10**9, 10**9), jnp.float32)})
+    >>> size_in_bytes({"a": jax.ShapeDtypeStruct((10**9, 10**9), "float32")})
     4000000000000000000
     """
     leaves = jax.tree.leaves(tree)

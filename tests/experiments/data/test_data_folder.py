@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -72,6 +73,125 @@ def test_every_image_is_read_as_rgb(root):
     palette = np.asarray(colour.convert("P").convert("RGB"))
     np.testing.assert_array_equal(read["palette.png"], palette)
     assert read["jpeg.jpg"].shape == (8, 9, 3)
+
+
+def test_whatever_pillow_reads_is_read(tmp_path):
+    content = {
+        kind: encoded(IMAGES[5], kind) for kind in ("BMP", "GIF", "PPM", "TIFF", "WEBP")
+    }
+    files = {
+        f"{s}/a/0.{k.lower()}": v for s in ("train", "test") for k, v in content.items()
+    }
+    files |= {f"{split}/b/DEEP/er/0.Tif": content["TIFF"] for split in ("train", "test")}
+    source = open_source(str(write_folder(tmp_path / "kinds", files)))
+    assert source.sizes == {"train": 6, "test": 6} and source.class_names == ("a", "b")
+    image, label = source.examples("train")[5]
+    np.testing.assert_array_equal(image, IMAGES[5])
+    assert label == 1
+
+
+def test_what_is_odd_is_one_warning_with_numbers(root, caplog):
+    open_source(str(root))
+    caplog.clear()
+    nothing = {f"train/empty{i}/notes.txt": b"" for i in range(7)}
+    odd = {"train/1.png": IMAGES[0], "train/A/1.png": IMAGES[0], "train/a/README": b""}
+    open_source(str(write_folder(root, nothing | odd)))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"warning: --dataset {root} has "
+        "9 files that are no images (8 .txt, 1 README), "
+        "passed over; 1 images outside of class folders, passed over; 7 class folders "
+        "without images, passed over: empty0, empty1, empty2, empty3, empty4, and 2 more; "
+        "1 classes without images to score: A; classes whose names differ in case alone: "
+        "A, a"
+    )
+
+
+def test_a_folder_in_order_is_no_warning(root, caplog):
+    (root / "train/a/notes.txt").unlink()
+    open_source(str(root))
+    assert not caplog.records
+
+
+def test_a_class_that_cannot_be_learned_is_refused(root):
+    write_folder(root, {"test/B/1.png": IMAGES[0], "test/d/1.png": IMAGES[0]})
+    message = r"with classes in test of which train has no images: B, d; expected images"
+    with pytest.raises(ValueError, match=message):
+        open_source(str(root))
+
+
+def test_one_class_alone_is_refused(root):
+    for split in ("train", "test"):
+        shutil.rmtree(root / split / "b")
+    with pytest.raises(ValueError, match="with the class a alone; expected two or more"):
+        open_source(str(root))
+
+
+def test_names_that_differ_in_unicode_form_alone_are_one_class(root, caplog):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    files = {f"train/{composed}/1.png": IMAGES[0], f"train/{apart}/2.png": IMAGES[1]}
+    source = open_source(
+        str(write_folder(root, {**files, f"test/{apart}/1.png": IMAGES[2]}))
+    )
+    assert source.class_names == ("a", "b", composed)
+    assert source.sizes == {"train": 5, "test": 3}
+    read = {source.examples("train")[i][0].tobytes() for i in (3, 4)}
+    assert read == {image.tobytes() for image in IMAGES[:2]}
+    assert f"in Unicode form alone, read as one class: {composed}" in caplog.text
+
+
+def test_names_that_are_no_utf_8(root):
+    odd = os.fsdecode(b"caf\xe9")
+    write_folder(root, {f"{s}/{odd}/{odd}.png": IMAGES[5] for s in ("train", "test")})
+    source = open_source(str(root))
+    assert source.class_names == ("a", "b", r"caf\xe9")
+    examples = pickle.loads(pickle.dumps(source.examples("train")))
+    np.testing.assert_array_equal(examples[3][0], IMAGES[5])
+    assert examples.title(3).endswith(r"train/caf\xe9/caf\xe9.png")
+    assert examples.checksum() == source.examples("train").checksum()
+    load(source).train.images[3].tobytes()
+
+
+def test_folders_that_cannot_be_listed_are_no_fewer_images(root, monkeypatch):
+    def walk(path, onerror, **options):
+        onerror(PermissionError(13, "Permission denied", str(path)))
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(OSError, match="Permission denied"):
+        open_source(str(root))
+
+
+def test_pictures_that_lie_have_the_size_that_they_are_read_in(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = {f"{s}/a/0.png": IMAGES[0] for s in ("train", "test")}
+    turned = encoded(np.rot90(IMAGES[1]).copy(), exif=exif)
+    source = open_source(str(write_folder(tmp_path, {**files, "train/b/0.png": turned})))
+    assert source.shape == (8, 9, 3)
+    np.testing.assert_array_equal(source.examples("train")[1][0], IMAGES[1])
+
+
+def test_the_fingerprint_is_that_of_a_copy_and_not_of_another_dataset(root, tmp_path):
+    def known(path):
+        return open_source(str(path)).fingerprint()
+
+    first = known(root)
+    assert first["sizes"] == {"train": 3, "test": 2} and first["class_names"] == [
+        "a",
+        "b",
+    ]
+    copy = shutil.copytree(root, tmp_path / "copy")
+    os.utime(copy / "train/b/2.png", (0, 0))
+    assert known(copy) == first
+    checksums = [first["checksum"]]
+    for split in ("train", "test"):
+        (copy / split / "b").rename(copy / split / "c")
+    checksums.append(known(copy)["checksum"])
+    write_folder(copy, {"train/c/11.png": IMAGES[1]})
+    checksums.append(known(copy)["checksum"])
+    (copy / "train/c/10.PNG").unlink()
+    checksums.append(known(copy)["checksum"])
+    assert len(set(checksums)) == 4
 
 
 def test_images_of_several_sizes_have_no_height_and_width(root):

@@ -88,6 +88,27 @@ def test_files_may_be_grey_where_the_dataset_is_in_colour(tmp_path):
     np.testing.assert_array_equal(image, np.repeat(grey, 3, axis=-1))
 
 
+def test_files_of_16_bits_are_not_white(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 2**16, (8, 9, 1)).astype(np.uint16)
+    record = {"image": encoded(deep), "label": 0}
+    for name, dtype in {"tiny": np.uint8, "deep": np.uint16}.items():
+        kinds = features((8, 9, 1), dtype=dtype)
+        prepare(tmp_path, {"train": [record], "test": [record]}, kinds, name)
+        image, _ = open_source(name, data_dir=tmp_path).examples("train")[0]
+        np.testing.assert_array_equal(image, deep // 256)
+
+
+def test_the_fingerprint_has_the_version_and_changes_with_the_images(tiny, tmp_path):
+    known = open_source("tiny", data_dir=tiny).fingerprint()
+    assert known["version"] == "1.0.0" and known["class_names"] == ["0", "1", "2"]
+    again = shutil.copytree(tiny, tmp_path / "again")
+    assert open_source("tiny", data_dir=again).fingerprint() == known
+    splits = {"train": as_records(*examples(41)), "test": as_records(*examples(11))}
+    prepare(tmp_path / "more", splits)
+    more = open_source("tiny", data_dir=tmp_path / "more").fingerprint()
+    assert more["checksum"] != known["checksum"]
+
+
 def test_images_of_any_size_have_no_height_and_width(tmp_path):
     records = as_records(*examples(3))
     prepare(tmp_path, {"train": records, "test": records}, features((None, None, 3)))

@@ -249,7 +249,10 @@ def test_smallest_image_of_imagenet():
     ("options", "message"),
     [
         ({"name": "resnet"}, "--model is 'resnet'; expected cnn, cnn-plain, resnet18, "),
-        ({"name": "resnet51"}, "wrn<depth>-<factor> or package.module:name; the closest is resnet5"),
+        (
+            {"name": "resnet51"},
+            "wrn<depth>-<factor> or package.module:name; the closest is resnet5",
+        ),
         ({"name": "vgg-19"}, "the closest is vgg19"),
         (
             {"name": "wrn27-10"},
