@@ -98,12 +98,11 @@ def test_what_is_odd_is_one_warning_with_numbers(root, caplog):
     open_source(str(write_folder(root, nothing | odd)))
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"warning: --dataset {root} has "
-        "9 files that are no images (8 .txt, 1 README), "
+        f"warning: --dataset {root} has 9 files that are no images (8 .txt, 1 README), "
         "passed over; 1 images outside of class folders, passed over; 7 class folders "
-        "without images, passed over: empty0, empty1, empty2, empty3, empty4, and 2 more; "
-        "1 classes without images to score: A; classes whose names differ in case alone: "
-        "A, a"
+        "without images, passed over: empty0, empty1, empty2, empty3, empty4, and 2 more"
+        "; 1 classes without images to score: A; classes whose names differ in case "
+        "alone: A, a"
     )
 
 
