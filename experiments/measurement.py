@@ -102,12 +102,12 @@ def measure_maps(model: Any, variables: dict[str, Any], images: jax.Array) -> ja
 
     def rows(images: jax.Array, *measures: Callable[[jax.Array], jax.Array]) -> jax.Array:
         maps = feature_maps(model, variables, images)
-        hidden = jnp.full(2, jnp.nan, jnp.float32)
+        hidden = jnp.float32(jnp.nan)
         return jnp.stack(
             [
                 jnp.stack(
                     [
-                        measure(maps[layer][side]) if layer in maps else hidden[side]
+                        measure(maps[layer][side]) if layer in maps else hidden
                         for layer in layers
                     ]
                 )
