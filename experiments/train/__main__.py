@@ -83,7 +83,12 @@ def main(config: Config) -> int:
         f"{duration(time.perf_counter() - clock)}; report: {report}"
     )
     if outcome.all_diverged:
-        print("error: every seed diverged; expected less of --learning-rate")
+        rate = config.learning_rate
+        print(
+            f"error: --learning-rate is {rate}, with which every seed diverged; expected "
+            "less",
+            file=sys.stderr,
+        )
         return command_line.BAD_INPUT
     return 0
 
