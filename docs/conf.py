@@ -35,6 +35,7 @@ smartquotes = False  # quotes are code here
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # a docstring says what each argument is
 napoleon_attr_annotations = False
+napoleon_use_ivar = True
 documented_modules = ["convsim_jax", "convsim_jax.orthogonality", "convsim_jax.flax"]
 
 # Pages and notebooks.
