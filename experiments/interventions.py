@@ -32,6 +32,8 @@ from experiments.losses import (
 Role = Literal["baseline", "similarity", "orthogonality", "control"]
 # The strength of weight decay that the study chose in batch-norm.
 DECAY = 0.1
+RATES_OF_MUON = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
+OF_MAPS = (0.1, 0.3, 1.0, 3.0)
 
 
 class Regularization(NamedTuple):
@@ -68,20 +70,24 @@ class Intervention(NamedTuple):
         summary: a line for people.
         before: what is done before training.
         during: what is added in training, if anything.
-        tunes: the part that a study tunes.
+        tunes: the part that a study tunes; or its own learning rates.
         control: the intervention that changes the norms alone as this one does.
+        optimizer: in place of the one that the options say.
     """
 
     role: Role
     summary: str
     before: Initialization = UNCHANGED
     during: Regularization | None = None
-    tunes: Literal["before", "during"] = "before"
+    tunes: Literal["before", "during", "rate"] = "before"
     control: str | None = None
+    optimizer: Literal["muon"] | None = None
 
     @property
     def tried(self) -> tuple[float, ...]:
         """The values that a study tries; 0 alone where there is nothing to tune."""
+        if self.tunes == "rate":
+            return RATES_OF_MUON
         tuned = self.during if self.tunes == "during" else self.before
         return tuned.tried if tuned else ()
 
@@ -116,7 +122,9 @@ class Intervention(NamedTuple):
         return self._replace(during=self.during._replace(strength=strength))
 
     def tuned(self, value: float) -> "Intervention":
-        """The same with another value of what a study tunes."""
+        """The same with another value of what a study tunes, but for a learning rate."""
+        if self.tunes == "rate":
+            return self
         of_value = self.of_strength if self.tunes == "during" else self.of_amount
         return of_value(value)
 
@@ -158,6 +166,12 @@ def shrunk(intervention: Intervention, name: str) -> Intervention:
         before=then_norms_of_paper(intervention.before),
         control="shrunk",
     )
+
+
+def decorrelating(summary: str, loss: Added, before: Initialization) -> Intervention:
+    """What decorrelates the maps in training."""
+    during = Regularization(loss, 1.0, OF_MAPS)
+    return Intervention("similarity", summary, before, during, "during")
 
 
 NORM_KEPT = minimizing(SCALE_FREE, preserve_norm=True)
@@ -295,6 +309,25 @@ INTERVENTIONS: dict[str, Intervention] = {
         losses.CONVOLUTIONAL_ORTHOGONALITY,
         1e-4,
         1e-3,
+    ),
+    "decorrelate": decorrelating(
+        "the maps of each layer decorrelated in training",
+        losses.DECORRELATION,
+        UNCHANGED,
+    ),
+    "decorrelate-own": decorrelating(
+        "decorrelate, each layer's input being given: its kernel alone answers for it",
+        losses.OWN_DECORRELATION,
+        UNCHANGED,
+    ),
+    "decorrelate+scale-free-norm-init": decorrelating(
+        "scale-free-norm-init, then decorrelate", losses.DECORRELATION, NORM_KEPT
+    ),
+    "muon": Intervention(
+        "orthogonality",
+        "Muon in place of the optimizer: updates made orthogonal",
+        tunes="rate",
+        optimizer="muon",
     ),
     "decay": regularizing(
         "control", "weight decay of the conv kernels", losses.DECAY, 1e-3, DECAY

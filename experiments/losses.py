@@ -3,7 +3,7 @@
 Each can be minimised before training, or added in training. All are summed over layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -113,6 +113,28 @@ class Penalty(NamedTuple):
         return optax.stateless(add)
 
 
+class Decorrelation(NamedTuple):
+    """Mean squared correlation of the maps of each layer: a loss that sees the input.
+
+    Attributes:
+        own: whether a layer answers for its own kernel alone, its input being given.
+    """
+
+    own: bool = False
+
+    def add_gradient(
+        self, strength: Any, options: Options
+    ) -> optax.GradientTransformation:
+        """Adds nothing: the maps are known in the step alone, see `of_maps`."""
+        return optax.identity()
+
+    def of_maps(self, maps: Mapping[str, jax.Array]) -> jax.Array:
+        """The sum over layers, of a quarter of the images where that is enough."""
+        return jnp.stack(
+            [cs.decorrelation(enough_of(layer)) for layer in maps.values()]
+        ).sum()
+
+
 class Decay(NamedTuple):
     """Half the squared norm of the conv kernels: weight decay of no other weights."""
 
@@ -121,6 +143,12 @@ class Decay(NamedTuple):
     ) -> optax.GradientTransformation:
         """See `Added`."""
         return optax.add_decayed_weights(strength, cs.conv_mask)
+
+
+def enough_of(maps: jax.Array) -> jax.Array:
+    """The maps of a quarter of the images, if these are eight samples a channel."""
+    quarter = maps[::4]
+    return quarter if quarter.size >= 8 * maps.shape[-1] ** 2 else maps
 
 
 def squared_cosine(kernel: jax.Array) -> jax.Array:
@@ -158,4 +186,6 @@ IMAGE_METRIC = Penalty(squared_cosine_on_images)
 SOFT_ORTHOGONALITY = Penalty(orthogonality.soft_orthogonality)
 RESTRICTED_ISOMETRY = Penalty(orthogonality.spectral_restricted_isometry)
 CONVOLUTIONAL_ORTHOGONALITY = Penalty(orthogonality.convolutional_orthogonality)
+DECORRELATION = Decorrelation()
+OWN_DECORRELATION = Decorrelation(own=True)
 DECAY = Decay()

@@ -126,18 +126,19 @@ class Config:
 
     def check(self) -> None:
         """Raises a ValueError that names the first option out of range."""
+        option, methods = self.methods_option()
         try:
-            takes = intervention(self.method).takes
+            takes = {name for each in methods for name in intervention(each).takes}
         except ValueError as error:
-            raise ValueError(f"--method is {error}") from None
+            raise ValueError(f"{option} is {error}") from None
         check_least(self, steps=0, seeds=1, epochs=1, batch_size=1, image_size=8)
         check_least(self, workers=0, checkpoint_minutes=0, strength=0, weight_decay=0)
         for name in ("steps", "strength", "preserve_norm"):
             value, default = getattr(self, name), getattr(Config, name)
             if value != default and name not in takes:
                 raise ValueError(
-                    f"{flag(name)} is {value}; expected {default} with --method "
-                    f"{self.method}, in which it has no effect"
+                    f"{flag(name)} is {value}; expected {default} with {option} "
+                    f"{' '.join(methods)}, in which it has no effect"
                 )
         check_least(self, width=0.01)
         check_most(self, seeds=1000, width=100, image_size=10_000)
@@ -153,6 +154,10 @@ class Config:
             raise ValueError(
                 f"--milestones is {given!r}; expected epochs, 1 or more, in rising order"
             )
+
+    def methods_option(self) -> tuple[str, tuple[str, ...]]:
+        """The option that names methods, and what it names."""
+        return "--method", (self.method,)
 
     def warnings(self) -> list[str]:
         """What is allowed, and may not be what was meant."""

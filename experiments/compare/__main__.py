@@ -21,7 +21,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,17 +39,17 @@ from rich.progress import (
 
 from experiments import command_line, run_folder
 from experiments.compare import page, plots, table
-from experiments.compare.config import ALL, NOT_OF_RESULTS, Config
-from experiments.compare.plan import next_trial, reported, strengths
+from experiments.compare.config import Config
+from experiments.compare.plan import next_trial, reported, strengths, trials_of
 from experiments.compare.results import Results
-from experiments.compare.settings import SETTINGS, Setting
+from experiments.compare.settings import ALL, SETTINGS, Setting
 from experiments.compare.statistics import Findings, findings
 from experiments.compare.trial import Trainer
 from experiments.data.open import open_source
 from experiments.fit.build import build_feed
 from experiments.fit.feeds import Feed
 from experiments.interventions import INTERVENTIONS
-from experiments.progress import mean, tracked
+from experiments.progress import mean, stderr, tracked
 from experiments.run_folder import plain, replacing, write_csv, writing
 
 COMMAND = "python -m experiments.compare"
@@ -66,7 +66,7 @@ DESCRIPTION = (
 def main(config: Config) -> None:
     """Trains what is not trained yet, and makes tables and plots of all that is."""
     config.check()
-    console = Console(stderr=True)
+    console = stderr()
     if config.settings is None:
         compare_fixed(config, console)
     else:
@@ -77,8 +77,10 @@ def compare_fixed(config: Config, console: Console) -> None:
     """Fixed strengths: the results go to a run folder."""
     clock = time.perf_counter()
     setting = config.setting()
-    feed = open_feed(setting, config, console)
-    trainer = Trainer(setting, feed)
+    trainer = Trainer(setting, partial(open_feed, setting, config, console))
+    for text in config.warnings():
+        console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
+    trainer.engine(trials_of(config.chosen[0], setting, {}, {})[0])  # the model fits
     results = open_folder(config)
     try:
         train(trainer, setting, results, config.chosen, console)
@@ -88,7 +90,7 @@ def compare_fixed(config: Config, console: Console) -> None:
         ) from None
     found = findings(results.outcomes, reported(setting))
     found = {name: found[name] for name in config.chosen}
-    title = headline(config, feed)
+    title = headline(config, trainer.feed(reported=True))
     text = f"{title}\n{table.LEGEND}\n\n{table.table(found)}\n"
     figures = plots.figures(found, setting) | {
         "similarity_matrix": plots.similarity_matrices(found, results.kernels)
@@ -122,7 +124,7 @@ def compare_tuned(config: Config, names: tuple[str, ...], console: Console) -> N
         if late() or next_trial(setting, methods, results.outcomes, known) is None:
             continue
         run_folder.claim(results.folder, plain(setting.options()), {}, "--results")
-        trainer = Trainer(setting, open_feed(setting, config, console))
+        trainer = Trainer(setting, partial(open_feed, setting, config, console))
         train(trainer, setting, results, methods, console, known, late)
     written = page.write_page(config.results)
     print(f"results: {written}" if written else "nothing is scored on test images yet")
@@ -134,10 +136,12 @@ def fitting() -> list[str]:
     return [name for name, setting in SETTINGS.items() if setting.needs_gpu == on_gpu]
 
 
-def open_feed(setting: Setting, config: Config, console: Console) -> Feed:
-    """The images, all of them on the device."""
-    places = ("data_dir", "cache_dir", "download")
-    options = replace(setting.config, **{name: getattr(config, name) for name in places})
+def open_feed(
+    setting: Setting, config: Config, console: Console, validation: float
+) -> Feed:
+    """The images, all of them on the device; a fraction is for validation."""
+    places = {x: getattr(config, x) for x in ("data_dir", "cache_dir", "download")}
+    options = replace(setting.config, validation=validation, **places)
     source = open_source(
         options.dataset, data_dir=options.data_dir, download=options.download
     )
@@ -148,16 +152,13 @@ def open_folder(config: Config) -> Results:
     """The run folder: a new one, or one to go on with."""
     started = time.strftime("%Y%m%d-%H%M%S")
     default = re.sub(r"[^\w.-]", "-", f"{config.dataset}-{config.model}-{started}")
-    described = {
-        name: x for name, x in asdict(config).items() if name not in NOT_OF_RESULTS
-    }
     about = {
         "command": f"{COMMAND} {shlex.join(sys.argv[1:])}",
         "device": str(jax.devices()[0]),
         "versions": run_folder.versions(),
     }
-    folder = config.output or Path("runs", default)
-    run_folder.claim(folder, plain({**described, "methods": config.chosen}), about)
+    folder = config.output or run_folder.fresh(Path("runs", default))
+    run_folder.claim(folder, plain(config.options()), about)
     return Results(folder)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from experiments.compare import plots, table
 from experiments.compare.results import Results
-from experiments.compare.settings import BASELINE, BY_WIDTH, SETTINGS, Setting
+from experiments.compare.settings import BY_WIDTH, SETTINGS, Setting
 from experiments.compare.statistics import Findings, findings
 from experiments.interventions import INTERVENTIONS
 from experiments.models import build
@@ -46,8 +46,8 @@ def write_page(folder: Path) -> Path | None:
         OSError: it cannot be written.
     """
     found = {
-        name: findings(Results(folder / name).outcomes)
-        for name in SETTINGS
+        name: findings(Results(folder / name).outcomes, baseline=setting.baseline)
+        for name, setting in SETTINGS.items()
         if (folder / name).is_dir()
     }
     found = {name: each for name, each in found.items() if len(each) > 1}
@@ -87,12 +87,12 @@ def described(name: str, found: Findings) -> str:
     """What a setting is, in a line."""
     setting, config = SETTINGS[name], SETTINGS[name].config
     size = "all" if config.train_size is None else f"{config.train_size:,}"
-    baseline = found.get(BASELINE) or next(iter(found.values()))
+    baseline = found.get(setting.baseline) or next(iter(found.values()))
     return (
         f"{setting.summary[0].upper()}{setting.summary[1:]}: {config.epochs} epochs of "
         f"{size} training images of {config.dataset}, batches of {config.batch_size}, "
-        f"{config.optimizer}, {config.schedule} schedule; {len(baseline.seeds)} seeds; "
-        f"on {baseline.outcome.scores[0].device}"
+        f"{config.optimizer}, {config.schedule} schedule; "
+        f"{len(baseline.accuracy)} seeds; on {baseline.outcome.scores[0].device}"
     )
 
 

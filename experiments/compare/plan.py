@@ -1,10 +1,11 @@
 """Which trials a setting needs, and which comes next.
 
 Where strengths are fixed, there is one of each intervention. Otherwise each, the baseline
-too, is given as many trials to choose by: the baseline that many learning rates; the
-others their strengths at the baseline's best learning rate, and then the best strength at
-the next lower and the next higher rate. They are scored on the validation images. What
-was chosen is trained again, from other seeds, and scored on the test images.
+too, is given as many trials to choose by: the baseline that many learning rates, with
+every decay that the setting tries; the others their strengths at the baseline's best rate
+and decay, and then the best strength at the next lower and the next higher rate. They are
+scored on the validation images. What was chosen is trained again, from other seeds, and
+scored on the test images.
 
 A setting may take strengths as they were chosen in another one: then only the baseline
 chooses a learning rate, and all others are trained at it.
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments.compare.results import Outcome, Trial
-from experiments.compare.settings import BASELINE, Setting
+from experiments.compare.settings import Setting
 from experiments.interventions import INTERVENTIONS
 
 Outcomes = Mapping[Trial, Outcome]
@@ -36,7 +37,7 @@ def next_trial(
         outcomes: of the setting.
         chosen: strengths of another setting, if this one takes them from there.
     """
-    first = () if setting.fixed else (BASELINE,)
+    first = () if setting.fixed else (setting.baseline,)
     for method in (*first, *methods):
         for trial in trials_of(method, setting, outcomes, chosen or {}):
             if trial not in outcomes:
@@ -63,32 +64,29 @@ def trials_of(
     """
     if setting.fixed:
         strength = setting.intervention(method).strength
-        rate = setting.config.learning_rate
-        return [Trial(reported(setting), method, strength, rate)]
-    if setting.like and method != BASELINE:
-        if method not in chosen:
-            return []
-        rate = rate_of(setting, outcomes, chosen)
-        return [Trial("test", method, chosen[method], rate)]
-    if method == BASELINE:
-        rounds = [[Trial("validation", BASELINE, 0.0, x) for x in setting.learning_rates]]
-    else:
-        rate = rate_of(setting, outcomes, chosen)
-        rounds = [
-            [
-                Trial("validation", method, strength, rate)
-                for strength in INTERVENTIONS[method].tried
-            ]
-        ]
-        if all(trial in outcomes for trial in rounds[0]):
-            strongest = best(rounds[0], outcomes)
-            rounds.append(
-                [
-                    strongest._replace(learning_rate=x)
-                    for x in neighbours(rate, setting.learning_rates)
-                ]
-            )
-    trials = [trial for trials in rounds for trial in trials]
+        return [Trial(reported(setting), method, strength, setting.config.learning_rate)]
+    trials = [
+        Trial("validation", setting.baseline, decay, rate)
+        for decay in setting.decays or (0.0,)
+        for rate in setting.learning_rates
+    ]
+    if method != setting.baseline:
+        base = best(trials, outcomes)
+        decay, tried = base.strength, INTERVENTIONS[method].tried
+        if setting.like:
+            value = chosen.get(method)
+            if value is None:
+                return []
+            return [Trial("test", method, value, base.learning_rate)]
+        if INTERVENTIONS[method].tunes == "rate":
+            trials = [Trial("validation", method, 0.0, rate, decay) for rate in tried]
+        else:
+            rate = base.learning_rate
+            trials = [Trial("validation", method, x, rate, decay) for x in tried]
+            if all(trial in outcomes for trial in trials):
+                others = neighbours(rate, setting.learning_rates)
+                strongest = best(trials, outcomes)
+                trials += [strongest._replace(learning_rate=x) for x in others]
     if all(trial in outcomes for trial in trials):
         trials.append(best(trials, outcomes)._replace(split="test"))
     return trials
@@ -97,12 +95,6 @@ def trials_of(
 def reported(setting: Setting) -> str:
     """The split that is reported: with fixed strengths, what is held out if anything."""
     return "validation" if setting.fixed and setting.config.validation else "test"
-
-
-def rate_of(setting: Setting, outcomes: Outcomes, chosen: Strengths) -> float:
-    """The baseline's best learning rate."""
-    trials = trials_of(BASELINE, setting, outcomes, chosen)
-    return best(trials[:-1], outcomes).learning_rate
 
 
 def neighbours(rate: float, rates: tuple[float, ...]) -> list[float]:

@@ -10,7 +10,7 @@ Columns that came later are empty in earlier rows.
 
 import csv
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -27,12 +27,14 @@ class Trial(NamedTuple):
         treatment: a name in `INTERVENTIONS`.
         strength: of what is tuned; where nothing is, of what is added in training.
         learning_rate: at the start.
+        decay: of the conv kernels, besides, where a setting chooses it first.
     """
 
     split: str
     treatment: str
     strength: float
     learning_rate: float
+    decay: float = 0.0
 
 
 class Score(NamedTuple):
@@ -92,7 +94,7 @@ class Outcome(NamedTuple):
     scores: list[Score]
     epochs: list[Epoch]
     layers: list[Layer]
-    kernels: Mapping[str, np.ndarray] = {}
+    kernels: dict[str, np.ndarray]
 
     @property
     def accuracy(self) -> np.ndarray:
@@ -126,7 +128,7 @@ class Results:
         for name, (field, kind) in FILES.items():
             for trial, row in read_rows(folder / f"{name}.csv", kind):
                 if kind is Score:
-                    self.outcomes.setdefault(trial, Outcome([], [], []))
+                    self.outcomes.setdefault(trial, Outcome([], [], [], {}))
                 if trial in self.outcomes:  # or it was interrupted while it was kept
                     getattr(self.outcomes[trial], field).append(row)
 
@@ -170,32 +172,21 @@ def read_rows(path: Path, kind: Any) -> list[tuple[Trial, Any]]:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, *lines = csv.reader(file)
-        names = [*Trial._fields, *kind._fields]
-        earlier = [name for name in names if name not in kind._field_defaults]
-        if header not in (names, earlier):
-            raise ValueError(f"its columns are {', '.join(header)}")
-        if any(len(line) != len(header) for line in lines):
-            raise ValueError("a line is cut short")
-        size = len(Trial._fields)
-        return [
-            (revived(Trial, line[:size]), revived(kind, line[size:])) for line in lines
-        ]
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+            lines = list(csv.DictReader(file, strict=True))
+        return [(revived(Trial, line), revived(kind, line)) for line in lines]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from error
 
 
-def revived(kind: Any, cells: Sequence[str]) -> Any:
+def revived(kind: Any, cells: Mapping[str, str]) -> Any:
     """A named tuple, of what CSV has of it; an empty cell is NaN.
 
-    >>> revived(Epoch, ["1", "2", "", "50.5"])
+    >>> revived(Epoch, {"seed": "1", "epoch": "2", "loss": "", "accuracy": "50.5"})
     Epoch(seed=1, epoch=2, loss=nan, accuracy=50.5)
     """
-    kinds = get_type_hints(kind)
-    named = zip(kind._fields, cells, strict=False)
-    return kind(
-        **{
-            name: kinds[name]("nan" if kinds[name] is float and not cell else cell)
-            for name, cell in named
-        }
-    )
+    named = {}
+    for name, of_kind in get_type_hints(kind).items():
+        if name in cells or name not in kind._field_defaults:
+            cell = cells[name]
+            named[name] = of_kind("nan" if of_kind is float and cell == "" else cell)
+    return kind(**named)

@@ -8,20 +8,20 @@ from scipy import stats
 
 from experiments.compare.plan import Outcomes, final
 from experiments.compare.results import Layer, Outcome, Trial
-from experiments.compare.settings import BASELINE
 from experiments.interventions import INTERVENTIONS
 
 # Of all differences that are called clear, the share that chance may have made.
 FALSE_DISCOVERIES = 0.05
+Measure = Callable[[Sequence[Layer]], float]
 
 
-def mean_of(name: str) -> Callable[[Sequence[Layer]], float]:
+def mean_of(name: str) -> Measure:
     """The mean of a column of `layers.csv` over the layers of a network."""
     return lambda rows: float(np.mean([getattr(row, name) for row in rows]))
 
 
-# Of one network at one moment, of its layers.
-MEASURES: dict[str, Callable[[Sequence[Layer]], float]] = {
+# Of the layers of one network at one moment.
+MEASURES: dict[str, Measure] = {
     "feature_map_similarity": mean_of("before"),
     "feature_map_similarity_activated": mean_of("after"),
     "feature_map_similarity_centered": mean_of("before_centered"),
@@ -40,8 +40,7 @@ class Finding(NamedTuple):
     Attributes:
         trial: see there.
         outcome: its rows.
-        seeds: all of them.
-        diverged_at: epoch, counted from 1; 0 if a seed did not.
+        baseline: what it is compared with.
         accuracy: percentage; NaN of a seed that diverged.
         gain: accuracy less the baseline's, of the seeds that finished in both.
         chance: probability of a mean this far from 0 if there were no difference, by the
@@ -49,38 +48,43 @@ class Finding(NamedTuple):
             Hochberg; NaN where it cannot be told.
         beyond: accuracy less its control's, likewise; empty without one.
         beyond_chance: as `chance`, of that difference, among all that have a control.
-        epochs_to: epochs to `target`; NaN of a seed that does not reach it.
-        target: the accuracy that the baseline has after half of its epochs; NaN without.
-        sooner: epochs fewer than the baseline's, of the seeds that reach it in both.
-        sooner_beyond: fewer than its control's, likewise.
         curve: accuracy after each epoch, `(seeds, epochs)`; of validation images, if any.
+        target: the accuracy that the baseline has after half of its epochs; NaN without.
+        epochs_to: epochs to the target; NaN of a seed that does not reach it.
+        sooner: epochs fewer than the baseline's, of the seeds that reach it in both.
         start: each of `MEASURES` before training.
         end: after it.
-        seconds: of training, of all seeds.
     """
 
     trial: Trial
     outcome: Outcome
-    seeds: list[int]
-    diverged_at: np.ndarray
+    baseline: str
     accuracy: np.ndarray
     gain: np.ndarray
     chance: float
     beyond: np.ndarray
     beyond_chance: float
-    epochs_to: np.ndarray
-    target: float
-    sooner: np.ndarray
-    sooner_beyond: np.ndarray
     curve: np.ndarray
+    target: float
+    epochs_to: np.ndarray
+    sooner: np.ndarray
     start: dict[str, np.ndarray]
     end: dict[str, np.ndarray]
-    seconds: float
+
+    @property
+    def name(self) -> str:
+        """Of the intervention."""
+        return self.trial.treatment
 
     @property
     def finished(self) -> np.ndarray:
         """Which seeds did not diverge."""
         return np.isfinite(self.accuracy)
+
+    @property
+    def diverged_at(self) -> np.ndarray:
+        """Epoch, counted from 1; 0 if a seed did not."""
+        return np.array([score.diverged_at for score in self.outcome.scores])
 
     @property
     def clear(self) -> bool:
@@ -97,46 +101,38 @@ Findings = Mapping[str, Finding]
 
 
 def findings(
-    outcomes: Outcomes, split: str = "test", baseline: str = BASELINE
+    outcomes: Outcomes, split: str = "test", baseline: str = "none"
 ) -> dict[str, Finding]:
     """By intervention, of all that is reported."""
     trials = final(outcomes, split)
     known = {name: outcomes[trial] for name, trial in trials.items()}
-    epochs = max((len_of(outcome) for outcome in known.values()), default=0)
+    rows = [row for outcome in known.values() for row in outcome.epochs]
+    epochs = max((row.epoch for row in rows), default=0)
     curves = {name: curve_of(outcome, epochs) for name, outcome in known.items()}
-    nothing = np.full(1, np.nan)
     target = np.nan
     if baseline in known and epochs:
         target = mean_of_known(curves[baseline][:, max(epochs // 2, 1) - 1])
-    speed = {
-        name: np.array([epochs_to(one, target) for one in curve])
-        for name, curve in curves.items()
-    }
     found = {}
     for name, outcome in known.items():
-        accuracy = outcome.accuracy
-        control = INTERVENTIONS[name].control
-        theirs = known[baseline].accuracy if baseline in known else nothing
-        beside = known[control].accuracy if control in known else nothing
-        gain, beyond = paired(accuracy, theirs), paired(accuracy, beside)
+        gain = paired(outcome, known.get(baseline))
+        beyond = paired(outcome, known.get(INTERVENTIONS[name].control or ""))
+        speed = {x: epochs_to(curves[x], target) for x in {name, baseline} & set(known)}
+        apart = by_seed(known.get(baseline, outcome), speed.get(baseline, speed[name]))
         found[name] = Finding(
-            trial=trials[name],
-            outcome=outcome,
-            seeds=[score.seed for score in outcome.scores],
-            diverged_at=np.array([score.diverged_at for score in outcome.scores]),
-            accuracy=accuracy,
-            gain=gain,
-            chance=chance_of(gain),
-            beyond=beyond,
-            beyond_chance=chance_of(beyond),
-            epochs_to=speed[name],
-            target=target,
-            sooner=paired(speed.get(baseline, nothing), speed[name]),
-            sooner_beyond=paired(speed.get(control or "", nothing), speed[name]),
-            curve=curves[name],
-            start=measures_of(outcome, min),
-            end=measures_of(outcome, max),
-            seconds=outcome.scores[0].seconds,
+            trials[name],
+            outcome,
+            baseline,
+            outcome.accuracy,
+            gain,
+            chance_of(gain),
+            beyond,
+            chance_of(beyond),
+            curves[name],
+            target,
+            speed[name],
+            differences(apart, by_seed(outcome, speed[name])),
+            measures_of(outcome, min),
+            measures_of(outcome, max),
         )
     chances = adjusted({name: one.chance for name, one in found.items()})
     others = adjusted({name: one.beyond_chance for name, one in found.items()})
@@ -146,9 +142,26 @@ def findings(
     }
 
 
-def difference(one: Finding, other: Finding) -> np.ndarray:
-    """Accuracy of one intervention less another's, of equal seeds."""
-    return paired(one.accuracy, other.accuracy)
+def paired(ours: Outcome, theirs: Outcome | None) -> np.ndarray:
+    """Accuracy less another's, of the seeds that finished in both."""
+    if theirs is None:
+        return np.empty(0)
+    return differences(by_seed(ours, ours.accuracy), by_seed(theirs, theirs.accuracy))
+
+
+def by_seed(outcome: Outcome, values: np.ndarray) -> dict[int, float]:
+    """Values of the seeds of an outcome."""
+    return {row.seed: x for row, x in zip(outcome.scores, values, strict=True)}
+
+
+def differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> np.ndarray:
+    """Seed by seed, where both are known.
+
+    >>> differences({0: 3.0, 1: 2.0, 2: 1.0}, {0: 1.0, 2: float("nan")})
+    array([2.])
+    """
+    apart = np.array([x - theirs[seed] for seed, x in ours.items() if seed in theirs])
+    return apart[np.isfinite(apart)]
 
 
 def adjusted(chances: Mapping[str, float]) -> dict[str, float]:
@@ -159,26 +172,15 @@ def adjusted(chances: Mapping[str, float]) -> dict[str, float]:
     return dict(chances) | dict(zip(names, map(float, values), strict=True))
 
 
-def paired(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Differences seed by seed, where both are known."""
-    difference = ours - theirs
-    return difference[np.isfinite(difference)]
-
-
-def chance_of(differences: np.ndarray) -> float:
+def chance_of(apart: np.ndarray) -> float:
     """The two-sided probability of a mean that far from 0; NaN if all are equal.
 
     >>> round(chance_of(np.array([1.0, 2.0, 3.0])), 4)
     0.0742
     """
-    if len(differences) < 2 or not np.ptp(differences):
+    if len(apart) < 2 or not np.ptp(apart):
         return np.nan
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
-
-
-def len_of(outcome: Outcome) -> int:
-    """The last epoch that is known."""
-    return max((row.epoch for row in outcome.epochs), default=0)
+    return float(stats.ttest_1samp(apart, 0.0).pvalue)
 
 
 def curve_of(outcome: Outcome, epochs: int) -> np.ndarray:
@@ -190,20 +192,22 @@ def curve_of(outcome: Outcome, epochs: int) -> np.ndarray:
     return table
 
 
-def epochs_to(curve: np.ndarray, target: float) -> float:
-    """Epochs until a curve first reaches a target, between epochs along a line.
+def epochs_to(curves: np.ndarray, target: float) -> np.ndarray:
+    """Epochs until each curve first reaches a target, between epochs along a line.
 
-    It starts from 0 before the first epoch; NaN if it never gets there.
+    A curve starts from 0 before the first epoch; NaN if it never gets there.
 
-    >>> epochs_to(np.array([40.0, 50.0, 60.0]), 55.0), epochs_to(np.array([40.0]), 20.0)
-    (2.5, 0.5)
+    >>> epochs_to(np.array([[40.0, 50.0, 60.0], [30.0, 40.0, 50.0]]), 55.0)
+    array([2.5, nan])
     """
-    reached = np.flatnonzero(curve >= target)
-    if not len(reached):
-        return np.nan
-    epoch = reached[0]
-    before = curve[epoch - 1] if epoch else 0.0
-    return float(epoch + (target - before) / (curve[epoch] - before))
+    found = np.full(len(curves), np.nan)
+    for place, curve in enumerate(curves):
+        reached = np.flatnonzero(curve >= target)
+        if len(reached):
+            epoch = reached[0]
+            before = curve[epoch - 1] if epoch else 0.0
+            found[place] = epoch + (target - before) / (curve[epoch] - before)
+    return found
 
 
 def measures_of(

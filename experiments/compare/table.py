@@ -1,11 +1,11 @@
 """The one table of a comparison, and the rows of its CSV files."""
 
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from experiments.compare.plan import Outcomes
-from experiments.compare.settings import BASELINE
 from experiments.compare.statistics import MEASURES, Finding, Findings, mean_of_known
 from experiments.interval import interval
 from experiments.interventions import INTERVENTIONS
@@ -14,12 +14,12 @@ from experiments.table import aligned
 NONE = "-"
 # Of fewer seeds an interval says less than the seeds themselves.
 ENOUGH = 3
-LEGEND = (
-    "± is the 95 % interval over seeds (Student t); two seeds are shown themselves. "
-    "Differences are of equal seeds; * is one that chance hardly explains (paired "
-    "t-test, Benjamini and Hochberg). → leads from before training to after it; "
-    "similarities and effective maps, a fraction of the channels, are means over layers."
-)
+LEGEND = """\
+± is the 95 % interval over seeds (Student t); two seeds are shown themselves. Differences
+are of equal seeds; a star marks those that chance hardly explains (paired t-test,
+Benjamini and Hochberg). → leads from before training to after it. Similarities and
+effective maps, a fraction of the channels, are means over the conv layers."""
+Cell = Callable[[Finding], str]
 
 
 def table(found: Findings, tuned: bool = False) -> str:
@@ -30,12 +30,11 @@ def table(found: Findings, tuned: bool = False) -> str:
         tuned: whether strengths and learning rates were chosen, which shows them.
     """
     order = by_gain(found) if tuned else list(found)
-    columns = columns_of(found, tuned)
     cells = {
         heading: [cell(found[name]) for name in order]
-        for heading, cell in columns.items()
+        for heading, cell in columns_of(found, tuned).items()
     }
-    shown = [heading for heading, column in cells.items() if any(map(known, column))]
+    shown = [x for x, column in cells.items() if set(column) - {"", NONE}]
     rows = [
         [name, *(cells[heading][place] for heading in shown)]
         for place, name in enumerate(order)
@@ -43,150 +42,124 @@ def table(found: Findings, tuned: bool = False) -> str:
     return "\n".join([aligned(["", *shown], rows), *notes(found)])
 
 
-def columns_of(found: Findings, tuned: bool) -> dict[str, Callable[[Finding], str]]:
-    """Heading and cell of each column; one without a known cell is not shown."""
-    targets = {finding.target for finding in found.values()}
-    target = f"{targets.pop():.1f} %" if len(targets) == 1 else "target"
-    chosen: dict[str, Callable[[Finding], str]] = {
+def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
+    """Heading and cell of each column; one in which nothing is known is not shown."""
+    any_of = next(iter(found.values()))
+    columns: dict[str, Cell] = {
         "strength": strength,
         "learning\nrate": lambda one: f"{one.trial.learning_rate:g}",
-    }
-    described: dict[str, Callable[[Finding], str]] = {
+        "besides,\ndecay": lambda one: f"{one.trial.decay:g}" if one.trial.decay else "",
         "accuracy\n%": lambda one: spread(one.accuracy[one.finished]),
-        "less\nnone's": lambda one: gain(one.gain, one.clear, one),
-        "less its\ncontrol's": lambda one: gain(one.beyond, one.clear_of_control, one),
-        f"epochs to\n{target}": epochs,
-        "epochs\nsooner": lambda one: gain(one.sooner, False, one).rstrip(),
-        "feature-map\nsimilarity": course("feature_map_similarity", "{:.3f}".format),
-        "after\nactivation": course("feature_map_similarity_activated", "{:.3f}".format),
-        "centered": course("feature_map_similarity_centered", "{:.3f}".format),
-        "centered,\nafter it": course(
-            "feature_map_similarity_activated_centered", "{:.3f}".format
-        ),
-        "effective\nmaps": course("effective_maps", "{:.2f}".format),
-        "effective,\nafter it": course("effective_maps_activated", "{:.2f}".format),
-        "kernel\nsimilarity": course("kernel_similarity", "{:.2f}".format),
-        "kernel\nnorm": course("norm", "{:.3g}".format),
-        "time\ns": lambda one: f"{one.seconds:.0f}",
+        f"less\n{any_of.baseline}'s": lambda one: beside(one, one.gain, one.clear),
+        "less its\ncontrol's": lambda one: beside(one, one.beyond, one.clear_of_control),
+        f"epochs to\n{any_of.target:.1f} %": epochs,
+        "epochs\nsooner": lambda one: beside(one, one.sooner, False).rstrip(),
+        "feature-map\nsimilarity": course("feature_map_similarity"),
+        "after\nactivation": course("feature_map_similarity_activated"),
+        "centered": course("feature_map_similarity_centered"),
+        "after it,\ncentered": course("feature_map_similarity_activated_centered"),
+        "effective\nmaps": course("effective_maps", "{:.2f}"),
+        "kernel\nsimilarity": course("kernel_similarity", "{:.2f}"),
+        "paper's\nloss": course("paper_loss", "{:.2g}"),
+        "kernel\nnorm": course("norm", "{:.3g}"),
+        "time\ns": lambda one: f"{one.outcome.scores[0].seconds:.0f}",
     }
-    if tuned:
-        return chosen | described
-    for heading in (
-        "epochs\nsooner",
-        "centered",
-        "centered,\nafter it",
-        "effective,\nafter it",
-    ):
-        del described[heading]
-    return described
+    more = ("strength", "learning", "besides", "epochs\nsooner", "centered", "after it")
+    less = ("paper", "time")
+    left_out = less if tuned else more
+    return {x: cell for x, cell in columns.items() if not x.startswith(left_out)}
+
+
+def overview(found: Mapping[str, Findings]) -> str:
+    """Gain of every intervention in every setting."""
+
+    def cell(one: Finding | None) -> str:
+        return beside(one, one.gain, one.clear) if one else ""
+
+    rows = [
+        [name, *(cell(findings.get(name)) for findings in found.values())]
+        for name in INTERVENTIONS
+    ]
+    baselines = [
+        f"{spread(one.accuracy[one.finished])}  "
+        for one in (each[next(iter(each.values())).baseline] for each in found.values())
+    ]
+    rows = [row for row in rows if any(row[1:])]
+    header = ["accuracy less the baseline's, points", *found]
+    return aligned(header, [["the baseline itself, %", *baselines], *rows])
 
 
 def notes(found: Findings) -> list[str]:
     """Which seeds diverged."""
     lines = []
-    for name, finding in found.items():
-        gone = finding.diverged_at[finding.diverged_at > 0]
+    for name, one in found.items():
+        gone = one.diverged_at[one.diverged_at > 0]
         if len(gone):
             at = ", ".join(map(str, np.unique(gone)))
-            others = "; its row is of the others" if finding.finished.any() else ""
+            others = "; its row is of the others" if one.finished.any() else ""
             lines.append(
-                f"{name}: {len(gone)} of {len(finding.seeds)} seeds diverged at epoch "
+                f"{name}: {len(gone)} of {len(one.accuracy)} seeds diverged at epoch "
                 f"{at}{others}"
             )
     return lines
 
 
-def overview(found: Mapping[str, Findings]) -> str:
-    """Gain of every intervention in every setting."""
-    names = [
-        name
-        for name in INTERVENTIONS
-        if name != BASELINE and any(name in findings for findings in found.values())
-    ]
-    rows = [
-        [
-            name,
-            *(
-                gain(one[name].gain, one[name].clear, one[name]) if name in one else ""
-                for one in found.values()
-            ),
-        ]
-        for name in names
-    ]
-    baseline = [f"{spread(one[BASELINE].accuracy)}  " for one in found.values()]
-    header = ["test accuracy less none's, points", *found]
-    return aligned(header, [["none itself, %", *baseline], *rows])
-
-
-def spread(values: np.ndarray, digits: int = 2, sign: str = "") -> str:
+def spread(values: np.ndarray, sign: str = "") -> str:
     """The mean and its interval, or the values themselves where they are few.
 
-    >>> spread(np.array([1.0, 2.0, 3.0])), spread(np.array([1.0, 2.0]), sign="+")
+    >>> spread(np.array([1.0, 2.0, 3.0])), spread(np.array([1.0, 2.0]), "+")
     ('2.00 ± 2.48', '+1.00, +2.00')
     """
-    if not len(values):
-        return NONE
     if len(values) < ENOUGH:
-        return ", ".join(f"{value:{sign}.{digits}f}" for value in values)
+        return ", ".join(f"{value:{sign}.2f}" for value in values) or NONE
     mean, reach = interval(values)
-    return f"{mean:{sign}.{digits}f} ± {reach:.{digits}f}"
+    return f"{mean:{sign}.2f} ± {reach:.2f}"
 
 
-def gain(values: np.ndarray, clear: bool, finding: Finding) -> str:
+def beside(one: Finding, values: np.ndarray, clear: bool) -> str:
     """A difference, with a star if it is clear; nothing for the baseline."""
-    if finding.trial.treatment == BASELINE or not len(values):
+    if one.name == one.baseline or not len(values):
         return ""
-    return spread(values, sign="+") + (" *" if clear else "  ")
+    return spread(values, "+") + (" *" if clear else "  ")
 
 
-def strength(finding: Finding) -> str:
+def strength(one: Finding) -> str:
     """Of what was tuned, and whether none beyond it was tried."""
-    tried, value = INTERVENTIONS[finding.trial.treatment].tried, finding.trial.strength
-    if len(tried) < 2:
-        return "" if finding.trial.treatment == BASELINE else f"{value:g}"
+    value, tried = one.trial.strength, INTERVENTIONS[one.name].tried
+    if not value:
+        return ""
     return f"{value:g}{', end' if value in (tried[0], tried[-1]) else ''}"
 
 
-def epochs(finding: Finding) -> str:
+def epochs(one: Finding) -> str:
     """The mean over seeds, and how many get there if not all do."""
-    reached = finding.epochs_to[np.isfinite(finding.epochs_to)]
+    reached = one.epochs_to[np.isfinite(one.epochs_to)]
     if not len(reached):
-        return "" if np.isnan(finding.target) else NONE
-    all_of = len(reached) == len(finding.seeds)
-    return f"{reached.mean():.1f}" + (
-        "" if all_of else f" ({len(reached)} of {len(finding.seeds)})"
-    )
+        return NONE
+    every = len(reached) == len(one.epochs_to)
+    some = "" if every else f" ({len(reached)} of {len(one.epochs_to)})"
+    return f"{reached.mean():.1f}{some}"
 
 
-def course(measure: str, form: Callable[[float], str]) -> Callable[[Finding], str]:
+def course(measure: str, form: str = "{:.3f}") -> Cell:
     """A measure before and after training, of the seeds that finished."""
 
-    def cell(finding: Finding) -> str:
-        moments = [
-            mean_of_known(moment[measure][finding.finished])
-            for moment in (finding.start, finding.end)
-            if moment
-        ]
-        if not moments or np.isnan(moments[-1]):
+    def cell(one: Finding) -> str:
+        ends = [end[measure][one.finished] for end in (one.start, one.end) if end]
+        means = [mean_of_known(end) for end in ends]
+        if not means or np.isnan(means).any():
             return NONE
-        return " → ".join(map(form, moments))
+        return " → ".join(re.sub(r"e([+-])0", r"e\1", form.format(x)) for x in means)
 
     return cell
-
-
-def known(cell: str) -> bool:
-    """Whether a cell says anything."""
-    return cell.strip() not in ("", NONE)
 
 
 def by_gain(found: Findings) -> list[str]:
     """Interventions, the largest gain first; those that diverged last."""
 
     def size(name: str) -> float:
-        if name == BASELINE:
-            return 0.0
-        gain = found[name].gain
-        return float(gain.mean()) if len(gain) else -np.inf
+        gain = mean_of_known(found[name].gain)
+        return -np.inf if np.isnan(gain) else gain
 
     return sorted(found, key=size, reverse=True)
 
@@ -196,12 +169,11 @@ def seed_rows(found: Findings) -> tuple[list[str], list[list]]:
     header = ["method", "seed", "strength", "diverged_at", "accuracy"]
     header += [f"{name}_{when}" for when in ("start", "end") for name in MEASURES]
     rows = []
-    for method, one in found.items():
-        for place, seed in enumerate(one.seeds):
-            gone = int(one.diverged_at[place]) or None
-            row = [method, seed, one.trial.strength, gone, one.accuracy[place]]
-            for measures in (one.start, one.end):
-                row += [measures[name][place] for name in MEASURES]
+    for name, one in found.items():
+        for place, score in enumerate(one.outcome.scores):
+            gone = score.diverged_at or None
+            row = [name, score.seed, one.trial.strength, gone, score.accuracy]
+            row += [ends[x][place] for ends in (one.start, one.end) for x in MEASURES]
             rows.append(row)
     return header, rows
 

@@ -15,7 +15,6 @@ from experiments.fit.epochs import begin, diverged, fit
 from experiments.fit.feeds import Feed
 from experiments.fit.optimizer import Factors
 from experiments.fit.step import Variables
-from experiments.interventions import Intervention
 from experiments.measurement import Layers
 from experiments.run_folder import versions
 
@@ -25,12 +24,48 @@ class Trainer:
 
     Args:
         setting: see there.
-        feed: its images.
+        open_feed: its images, of which that fraction is for validation.
     """
 
-    def __init__(self, setting: Setting, feed: Feed):
-        self._setting, self._feed = setting, feed
+    def __init__(self, setting: Setting, open_feed: Callable[[float], Feed]):
+        self._setting, self._open_feed = setting, open_feed
+        self._feeds: dict[float, Feed] = {}
         self._engines: dict[Any, Engine] = {}
+
+    def feed(self, reported: bool) -> Feed:
+        """The images of trials that are reported, or of those that choose."""
+        whole = reported and self._setting.whole
+        validation = 0.0 if whole else self._setting.config.validation
+        if validation not in self._feeds:
+            self._feeds[validation] = self._open_feed(validation)
+        return self._feeds[validation]
+
+    def engine(self, trial: Trial) -> Engine:
+        """The programs of a trial, not compiled yet unless they were run."""
+        setting, reported = self._setting, self._reported(trial)
+        intervention = setting.intervention(trial.treatment, trial.strength)
+        during = intervention.during and intervention.during._replace(
+            strength=0, tried=()
+        )
+        seeds, first = setting.tuned, TUNED_FROM
+        if reported:
+            seeds = setting.fewer.get(trial.treatment, setting.seeds)
+            first = setting.first_seed
+        alike = (reported, seeds)  # but for the optimizer
+        key = (*alike, during, intervention.optimizer)
+        if key not in self._engines:
+            others = [x for known, x in self._engines.items() if known[:2] == alike]
+            engine = build_engine(
+                setting.config,
+                intervention,
+                self.feed(reported),
+                seeds=seeds,
+                first_seed=first,
+            )
+            for other in others:
+                engine.adopt(other)
+            self._engines[key] = engine
+        return self._engines[key]
 
     def run(self, trial: Trial, on_epoch: Callable[[int, np.ndarray], None]) -> Outcome:
         """Trains all seeds, and measures those of a trial that is reported.
@@ -42,108 +77,83 @@ class Trainer:
             trial: see there.
             on_epoch: is told each epoch when it is done, and its accuracies.
         """
-        setting, feed = self._setting, self._feed
-        config, epochs = setting.config, setting.config.epochs
-        reported = setting.fixed or trial.split == "test"
+        setting, config = self._setting, self._setting.config
+        reported, engine = self._reported(trial), self.engine(trial)
+        feed, first = self.feed(reported), engine.first_seed
         intervention = setting.intervention(trial.treatment, trial.strength)
-        engine = self._engine(intervention, reported)
-        factors = Factors(trial.learning_rate, intervention.strength)
-        options = similarity_options(config)
-        state = begin(engine, feed, intervention, options, factors)
-        curve: list[Epoch] = []
-        layers: list[Layer] = []
-        kernels: dict[str, np.ndarray] = {}
+        decay = trial.decay if setting.decays and trial.decay else None
+        factors = Factors(trial.learning_rate, intervention.strength, decay)
+        state = begin(engine, feed, intervention, similarity_options(config), factors)
+        outcome = Outcome([], [], [], {})
 
-        def measure(epoch: int, variables: Variables) -> None:
+        def measure(epoch: int, variables: Variables, when: str = "") -> None:
             if reported:
                 images = feed.sample[: setting.measured]
                 measured = engine.layers(variables, images, config.pairs)
-                layers.extend(rows_of(measured, engine.first_seed, epoch))
+                outcome.layers.extend(rows_of(measured, first, epoch))
+            if setting.fixed and when:
+                one = jax.tree.map(lambda leaf: leaf[0], variables["params"])
+                for path, kernel in cs.conv_kernels(one).items():
+                    outcome.kernels[f"{when}/{path}"] = np.asarray(kernel)
 
-        def keep(when: str, variables: Variables) -> None:
-            if setting.fixed:
-                first = jax.tree.map(lambda leaf: leaf[0], variables["params"])
-                for path, kernel in cs.conv_kernels(first).items():
-                    kernels[f"{when}/{path}"] = np.asarray(kernel)
-
-        measure(0, state.network.variables)
-        keep("start", state.network.variables)
+        measure(0, state.network.variables, "start")
         followed: Literal["validation", "test"] = (
             "validation" if feed.sizes["validation"] else "test"
         )
-        accuracy = np.full(engine.seeds, np.nan)
-        seconds, chosen = 0.0, state.chosen
+        accuracy, seconds, chosen = np.full(engine.seeds, np.nan), 0.0, state.chosen
         for last, closed in fit(
             engine,
             feed,
             state,
             factors,
-            epochs=epochs,
+            epochs=config.epochs,
             batch_size=config.batch_size,
             scored=followed,
-            scores=lambda epoch: reported or epoch == epochs,
+            scores=lambda epoch: reported or epoch == config.epochs,
         ):
             if closed is None:
                 continue
-            chosen = last.chosen
-            accuracy = closed.accuracy
+            accuracy, chosen = closed.accuracy, last.chosen
             seconds += closed.seconds
             if reported:
-                pairs = zip(closed.loss, accuracy, strict=True)
-                curve += [
-                    Epoch(seed, closed.epoch, float(loss), float(score))
-                    for seed, (loss, score) in enumerate(pairs, engine.first_seed)
-                ]
-            if closed.epoch == epochs // 2:
+                pairs = enumerate(zip(closed.loss, accuracy, strict=True), first)
+                outcome.epochs.extend(
+                    Epoch(seed, closed.epoch, *map(float, pair)) for seed, pair in pairs
+                )
+            if closed.epoch == config.epochs // 2:
                 measure(closed.epoch, closed.variables)
             on_epoch(closed.epoch, accuracy)
-        measure(epochs, chosen.variables)
-        keep("end", chosen.variables)
+        measure(config.epochs, chosen.variables, "end")
         if trial.split != followed:
-            scores = engine.score(chosen.variables, feed.score(trial.split))
-            accuracy = np.where(diverged(chosen), np.nan, scores)
+            scored = engine.score(chosen.variables, feed.score(trial.split))
+            accuracy = np.where(diverged(chosen), np.nan, scored)
         about = (round(seconds, 1), jax.devices()[0].device_kind, described_versions())
-        gone = np.asarray(chosen.diverged_at)
-        rows = [
-            Score(seed, float(score), int(at), *about)
-            for seed, (score, at) in enumerate(
-                zip(accuracy, gone, strict=True), engine.first_seed
-            )
-        ]
-        return Outcome(rows, curve, layers, kernels)
+        ends = enumerate(
+            zip(accuracy, np.asarray(chosen.diverged_at), strict=True), first
+        )
+        outcome.scores.extend(
+            Score(seed, float(score), int(gone), *about) for seed, (score, gone) in ends
+        )
+        return outcome
 
-    def _engine(self, intervention: Intervention, reported: bool) -> Engine:
-        during = intervention.during
-        key = (during and during._replace(strength=0.0, tried=()), reported)
-        if key not in self._engines:
-            setting = self._setting
-            self._engines[key] = build_engine(
-                setting.config,
-                intervention,
-                self._feed,
-                seeds=setting.seeds if reported else setting.tuned,
-                first_seed=setting.first_seed if reported else TUNED_FROM,
-            )
-        return self._engines[key]
+    def _reported(self, trial: Trial) -> bool:
+        return self._setting.fixed or trial.split == "test"
 
 
 def rows_of(measured: Layers, first_seed: int, epoch: int) -> list[Layer]:
     """A row for each seed and layer, of four significant digits."""
     channels = np.array([shape[-1] for shape in measured.shapes])
-    measured = measured._replace(
-        effective_before=measured.effective_before / channels,
-        effective_after=measured.effective_after / channels,
-    )
-    names = Layer._fields[3:]
+    columns = measured._asdict()
+    columns |= {x: columns[x] / channels for x in ("effective_before", "effective_after")}
     return [
         Layer(
-            first_seed + place,
+            first_seed + seed,
             epoch,
             name,
-            *(float(f"{getattr(measured, field)[place, layer]:.4g}") for field in names),
+            *(float(f"{columns[x][seed, place]:.4g}") for x in Layer._fields[3:]),
         )
-        for place in range(len(measured.norm))
-        for layer, name in enumerate(measured.names)
+        for seed in range(len(measured.norm))
+        for place, name in enumerate(measured.names)
     ]
 
 

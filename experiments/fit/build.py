@@ -13,7 +13,7 @@ from experiments.fit.feeds import Feed, Resident, Streamed
 from experiments.fit.memory import check_memory
 from experiments.fit.optimizer import learning_rates, optimizer
 from experiments.interventions import Intervention
-from experiments.losses import Options
+from experiments.losses import Decorrelation, Options
 from experiments.models import build
 from experiments.models.own import attribute
 from experiments.options import Config
@@ -83,10 +83,11 @@ def build_engine(
     schedule = learning_rates(
         config.schedule, 1.0, config.milestones, config.epochs, feed.steps
     )
+    loss = intervention.during.loss if intervention.during else None
     return Engine(
         model=fitting_model(config, feed, seeds),
         optimizer=lambda factors: optimizer(
-            config.optimizer,
+            intervention.optimizer or config.optimizer,
             schedule,
             config.momentum,
             config.weight_decay,
@@ -98,6 +99,7 @@ def build_engine(
         first_seed=first_seed,
         mean=feed.mean,
         deviation=feed.deviation,
+        of_maps=loss if isinstance(loss, Decorrelation) else None,
         label_smoothing=config.label_smoothing,
         augment=config.augment,
     )

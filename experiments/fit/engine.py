@@ -28,7 +28,7 @@ from experiments.fit.step import (
     train_step,
     with_averages_of,
 )
-from experiments.losses import Pairs
+from experiments.losses import Decorrelation, Pairs
 from experiments.measurement import (
     Kernels,
     Layers,
@@ -42,6 +42,8 @@ from experiments.models.convolution import compiler_options
 # Pixels that a random crop may move an image: the common choice for 32x32.
 CROP = 4
 MANY_WEIGHTS = 2**20
+# Programs that depend on the optimizer.
+OF_TRAINING = ("networks", "train", "train on", "close")
 
 
 class Chosen(NamedTuple):
@@ -71,6 +73,7 @@ class Engine:
         seeds: number of networks.
         mean: of each channel of the images.
         deviation: likewise.
+        of_maps: a loss of the feature maps that is added in training.
         label_smoothing: probability that is spread over all classes.
         augment: whether to crop and flip images that are on the device.
         first_seed: of the networks' seeds, which follow each other.
@@ -81,6 +84,7 @@ class Engine:
     seeds: int
     mean: np.ndarray
     deviation: np.ndarray
+    of_maps: Decorrelation | None = None
     label_smoothing: float = 0.0
     augment: bool = False
     first_seed: int = 0
@@ -91,6 +95,11 @@ class Engine:
     def seconds_compiling(self) -> float:
         """Time that compilation took so far."""
         return sum(self._seconds)
+
+    def adopt(self, other: "Engine") -> None:
+        """Takes the compiled programs of an engine that trains otherwise, and no more."""
+        others = other._programs.items()
+        self._programs.update({x: y for x, y in others if x not in OF_TRAINING})
 
     def start(
         self,
@@ -166,8 +175,6 @@ class Engine:
             start: jax.Array,
             stop: jax.Array,
         ) -> Network:
-            optimizer = self.optimizer(factors)
-
             def one(network: Network, seed: jax.Array) -> Network:
                 key = jax.random.fold_in(jax.random.key(seed), epoch)
                 order = jax.random.permutation(key, count)
@@ -181,7 +188,7 @@ class Engine:
                     draw = jax.random.fold_in(key, number)
                     if self.augment:
                         pixels = augmented(draw, pixels, CROP)
-                    return self._step(optimizer, network, Images(pixels, labels), draw)
+                    return self._step(factors, network, Images(pixels, labels), draw)
 
                 return jax.lax.fori_loop(start, stop, step, network)
 
@@ -219,12 +226,10 @@ class Engine:
             epoch: jax.Array,
             step: jax.Array,
         ) -> Network:
-            optimizer = self.optimizer(factors)
-
             def one(network: Network, seed: jax.Array) -> Network:
                 key = jax.random.fold_in(jax.random.key(seed), epoch)
                 draw = jax.random.fold_in(key, step)
-                return self._step(optimizer, network, batch, draw)
+                return self._step(factors, network, batch, draw)
 
             return over_seeds(one, self._weights(network.variables))(network, seeds)
 
@@ -329,20 +334,17 @@ class Engine:
         return sum(leaf.size for leaf in leaves) // self.seeds
 
     def _step(
-        self,
-        optimizer: optax.GradientTransformation,
-        network: Network,
-        batch: Images,
-        key: jax.Array,
+        self, factors: Factors, network: Network, batch: Images, key: jax.Array
     ) -> Network:
-        pixels = Batch(self._normalized(batch.images), batch.labels)
         return train_step(
             self.model,
-            optimizer,
+            self.optimizer(factors),
             self.label_smoothing,
             network,
-            pixels,
+            Batch(self._normalized(batch.images), batch.labels),
             jax.random.fold_in(key, 1),  # the key itself is that of the augmentation
+            self.of_maps,
+            factors.strength,
         )
 
     def _normalized(self, images: jax.Array) -> jax.Array:

@@ -5,7 +5,9 @@ from typing import Any, Literal, NamedTuple
 import chex
 import jax
 import optax
+import optax.contrib
 
+import convsim_jax as cs
 from experiments.interventions import Regularization
 from experiments.losses import Options
 
@@ -16,10 +18,12 @@ class Factors(NamedTuple):
     Attributes:
         learning_rate: at the start.
         strength: of the regularization.
+        decay: of the conv kernels, besides; None for none.
     """
 
     learning_rate: Any
     strength: Any
+    decay: Any = None
 
 
 def learning_rates(
@@ -53,7 +57,7 @@ def learning_rates(
 
 
 def optimizer(
-    name: Literal["sgd", "adamw"],
+    name: Literal["sgd", "adamw", "muon"],
     schedule: optax.Schedule,
     momentum: float,
     weight_decay: float,
@@ -61,10 +65,10 @@ def optimizer(
     options: Options,
     factors: Factors,
 ) -> optax.GradientTransformation:
-    """SGD with momentum or AdamW, with what is added in training.
+    """SGD with momentum, AdamW or Muon, with what is added in training.
 
     A coupled regularization comes first: the same as adding it to the loss. A decoupled
-    one comes after the preconditioner. So does AdamW's weight decay; SGD's is coupled.
+    one comes after the preconditioner. So does weight decay, but that of SGD.
 
     Args:
         name: of the optimizer.
@@ -77,9 +81,11 @@ def optimizer(
     """
     coupled: list[optax.GradientTransformation] = []
     decoupled: list[optax.GradientTransformation] = []
+    decays = coupled if name == "sgd" else decoupled
     if weight_decay:
-        decay = optax.add_decayed_weights(weight_decay, is_weight)
-        (coupled if name == "sgd" else decoupled).append(decay)
+        decays.append(optax.add_decayed_weights(weight_decay, is_weight))
+    if factors.decay is not None:
+        decays.append(optax.add_decayed_weights(factors.decay, cs.conv_mask))
     if regularization is not None:
         added = regularization.add_gradient(factors.strength, options)
         if regularization.decoupled:
@@ -88,12 +94,27 @@ def optimizer(
             coupled.insert(0, added)
     if name == "adamw":
         preconditioner = optax.scale_by_adam()
+    elif name == "muon":
+        orthogonal = optax.contrib.muon(1.0, muon_weight_dimension_numbers=as_matrices)
+        preconditioner = optax.chain(orthogonal, optax.scale(-1.0))
     else:
         preconditioner = optax.trace(momentum) if momentum else optax.identity()
     descent = optax.scale_by_schedule(
         lambda count: -factors.learning_rate * schedule(count)
     )
     return optax.chain(*coupled, optax.chain(preconditioner, *decoupled, descent))
+
+
+def as_matrices(params: chex.ArrayTree) -> chex.ArrayTree:
+    """The axes that Muon sums over, and those of the output; None where it is Adam."""
+
+    def axes(leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        *inputs, output = range(leaf.ndim)
+        if not inputs:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(inputs), (output,))
+
+    return jax.tree.map(axes, params)
 
 
 def is_weight(params: chex.ArrayTree) -> chex.ArrayTree:

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import convsim_jax as cs
+from experiments.losses import Decorrelation
+
 Variables = dict[str, chex.ArrayTree]
 
 
@@ -40,30 +43,49 @@ def train_step(
     network: Network,
     batch: Batch,
     key: jax.Array | None = None,
+    of_maps: Decorrelation | None = None,
+    strength: Any = 0.0,
 ) -> Network:
     """The network after a step down the mean loss of a batch.
 
-    The key is that of its random layers, such as dropout, if it has any.
+    Args:
+        model: see `Engine`, as the next two.
+        optimizer: likewise.
+        label_smoothing: likewise.
+        network: before the step.
+        batch: of it.
+        key: of the network's random layers, such as dropout, if it has any.
+        of_maps: a loss of the feature maps that is added, but not counted in the loss.
+        strength: factor of it.
     """
     params = network.variables["params"]
     averages = {k: v for k, v in network.variables.items() if k != "params"}
 
-    def loss_of(params: chex.ArrayTree) -> tuple[jax.Array, Any]:
-        logits, updated = model.apply(
+    def apply(params: chex.ArrayTree) -> Any:
+        return model.apply(
             {"params": params, **averages},
             batch.images,
             train=True,
             mutable=list(averages),
             rngs=key,
         )
+
+    def loss_of(params: chex.ArrayTree) -> tuple[jax.Array, Any]:
+        added: Any = 0.0
+        if of_maps is None:
+            logits, updated = apply(params)
+        else:
+            with_maps = cs.with_feature_maps(apply, stop_gradient=of_maps.own)
+            (logits, updated), maps = with_maps(params)
+            added = strength * of_maps.of_maps(maps)
         targets = jax.nn.one_hot(batch.labels, logits.shape[-1], dtype=logits.dtype)
         if label_smoothing:
             targets = optax.smooth_labels(targets, label_smoothing)
         loss = optax.softmax_cross_entropy(logits, targets).mean()
-        return loss, (dict(updated), right(logits, batch.labels))
+        return loss + added, (loss, dict(updated), right(logits, batch.labels))
 
     gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-    (loss, (averages, correct)), gradient = gradient_of(params)
+    (_, (loss, averages, correct)), gradient = gradient_of(params)
     updates, state = optimizer.update(gradient, network.optimizer, params)
     return Network(
         variables={"params": optax.apply_updates(params, updates), **averages},
