@@ -9,11 +9,11 @@ cut to 224x224, and 1 % of them, some 12,800, held out to choose the epoch by;
 --weight-decay 1e-4 --epochs 90`, and `--dtype bfloat16` on a GPU or TPU.
 
 ImageNet must be prepared for TFDS (imagenet2012), or be a folder with `train/<label>/`
-and `test/<label>/`: `--dataset FOLDER`. To see it work without it, here in two minutes on
-2 CPU cores:
+and `test/<label>/`: `--dataset FOLDER`. To see it work without it, in some minutes on 2
+CPU cores:
 
-    python -m experiments.data.stand_in FOLDER --train 64 --test 20
-    python -m experiments.train --config imagenet_resnet50 --dataset FOLDER \
+    python -m experiments.train --config imagenet_resnet50 \
+        --dataset experiments.data.stand_in:photographs --train-size 64 \
         --validation 0.1 --image-size 64 --batch-size 16 --epochs 1
 
 Time: not yet measured; made for a GPU or TPU. Test accuracy: not yet run.

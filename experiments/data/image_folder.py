@@ -8,8 +8,8 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,9 @@ SCORED = ("test", "validation", "val")
 # Formats that Pillow has a name for, and cannot read.
 UNREADABLE = {"BUFR", "GRIB", "HDF5", "MPEG"}
 NAMED = 5
+
+# Paths of the images of each class.
+Images = Mapping[str, Sequence[str]]
 
 logger = logging.getLogger(__name__)
 
@@ -66,24 +69,6 @@ class Files(Examples):
         return printable(str(self.folder / self.paths[index]))
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What is in the folder of a split.
-
-    Attributes:
-        images: paths of the images of each class.
-        folders: names of the class folders of each class: several where they differ in
-            their Unicode form alone.
-        strays: number of images that are in no class folder.
-        others: numbers of files that are no images, by their ending.
-    """
-
-    images: dict[str, list[str]] = field(default_factory=dict)
-    folders: dict[str, list[str]] = field(default_factory=dict)
-    strays: int = 0
-    others: Counter[str] = field(default_factory=Counter)
-
-
 def image_folder(name: str) -> Source:
     """The dataset in a folder, `train/<class>/<image>` and `test` or `validation` alike.
 
@@ -97,7 +82,7 @@ def image_folder(name: str) -> Source:
     root = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's fails without a user
     if not root.is_dir():
         raise ValueError(f"--dataset is {name!r}; there is no such folder")
-    found = _folders(root)
+    found = sorted(each.name for each in root.iterdir() if each.is_dir())
     scored = next((split for split in SCORED if split in found), None)
     if "train" not in found or scored is None:
         raise ValueError(
@@ -106,17 +91,16 @@ def image_folder(name: str) -> Source:
             "class in them"
         )
     folders = {"train": root / "train", "test": root / scored}
-    train, test = listings = [_listed(folder) for folder in folders.values()]
-    for folder, listing in zip(folders.values(), listings, strict=True):
-        if not any(listing.images.values()):
+    passed_over: Counter[str] = Counter()
+    train, test = (_images(folder, passed_over) for folder in folders.values())
+    for folder, images in zip(folders.values(), (train, test), strict=True):
+        if not any(images.values()):
             raise ValueError(
                 f"--dataset is {name!r}, without images in {folder}; expected "
                 "<class>/<image>, files that Pillow reads"
             )
-    classes = sorted(label for label, paths in train.images.items() if paths)
-    unknown = [label for label, paths in test.images.items() if paths]
-    unknown = sorted(set(unknown) - set(classes))
-    if unknown:
+    classes = sorted(label for label, paths in train.items() if paths)
+    if unknown := sorted({label for label, paths in test.items() if paths} - {*classes}):
         raise ValueError(
             f"--dataset is {name!r}, with classes in {scored} of which train has no "
             f"images: {_some(unknown)}; expected images to learn them from"
@@ -126,22 +110,24 @@ def image_folder(name: str) -> Source:
             f"--dataset is {name!r}, with the class {classes[0]} alone; expected two or "
             "more"
         )
-    if odd := list(_oddities(classes, train, test)):
-        logger.warning("warning: --dataset %s has %s", printable(name), "; ".join(odd))
+    passed = [f"{count} {kind}" for kind, count in passed_over.items()]
+    if told := list(_oddities(classes, train, test, passed)):
+        logger.warning("warning: --dataset %s has %s", printable(name), "; ".join(told))
     splits = {
-        split: _files(folder, classes, listing)
-        for (split, folder), listing in zip(folders.items(), listings, strict=True)
+        "train": _files(folders["train"], classes, train),
+        "test": _files(folders["test"], classes, test),
     }
     return Source(name, tuple(classes), common_shape(list(splits.values())), splits)
 
 
 def printable(name: str) -> str:
-    r"""A file's name, bytes that are no UTF-8 written out.
+    r"""A file's name in one Unicode form, and bytes that are no UTF-8 written out.
 
     >>> print(printable(os.fsdecode(b"caf\xe9.png")))
     caf\xe9.png
     """
-    return os.fsencode(name).decode(errors="backslashreplace")
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return unicodedata.normalize("NFC", text)
 
 
 @cache
@@ -156,75 +142,61 @@ def suffixes() -> frozenset[str]:
     return frozenset(ending for ending, kind in endings if kind in readable)
 
 
-def _folders(path: Path) -> list[str]:
-    return sorted(
-        entry.name
-        for entry in path.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
-
-
-def _listed(folder: Path) -> Listing:
-    listing = Listing(strays=len(list(_images(folder, "", Counter(), deep=False))))
-    for name in _folders(folder):
-        label = unicodedata.normalize("NFC", printable(name))
-        listing.folders.setdefault(label, []).append(name)
-        images = sorted(_images(folder, name, listing.others))
-        listing.images.setdefault(label, []).extend(images)
-    return listing
-
-
-def _images(
-    folder: Path, name: str, others: Counter[str], deep: bool = True
-) -> Iterable[str]:
-    """Paths in `folder` of the images in `folder / name`, and what is below it."""
+def _images(folder: Path, passed_over: Counter[str]) -> Images:
+    """Paths of the images of each class; counts what is passed over."""
 
     def fail(error: OSError) -> None:
         raise error
 
-    for at, below, files in os.walk(folder / name, onerror=fail, followlinks=True):
-        below[:] = [each for each in below if deep and not each.startswith(".")]
+    images: dict[str, list[str]] = {}
+    for at, below, files in os.walk(folder, onerror=fail, followlinks=True):
+        below[:] = [each for each in below if not each.startswith(".")]
+        inside = Path(at).relative_to(folder)
+        label = (
+            unicodedata.normalize("NFC", printable(inside.parts[0]))
+            if inside.name
+            else ""
+        )
         for file in files:
-            path, ending = Path(at, file), Path(file).suffix.lower()
+            ending = Path(file).suffix.lower()
             if file.startswith("."):
                 continue
-            if ending in suffixes():
-                yield str(path.relative_to(folder))
+            if ending not in suffixes():
+                passed_over[ending or file] += 1
+            elif not label:
+                passed_over["outside of class folders"] += 1
             else:
-                others[ending or file] += 1
+                images.setdefault(label, []).append(str(inside / file))
+        if label:
+            images.setdefault(label, [])
+    return {label: sorted(paths) for label, paths in images.items()}
 
 
-def _oddities(classes: Sequence[str], train: Listing, test: Listing) -> Iterable[str]:
-    """What may not be as it was meant, with numbers."""
-    others = train.others + test.others
-    if others:
-        kinds = (f"{count} {kind}" for kind, count in others.most_common())
-        yield f"{others.total()} files that are no images ({_some(kinds)}), passed over"
-    if strays := train.strays + test.strays:
-        yield f"{strays} images outside of class folders, passed over"
-    folders = train.folders.keys() | test.folders.keys()
-    if empty := sorted(folders - set(classes)):
-        yield f"{len(empty)} class folders without images, passed over: {_some(empty)}"
-    if unscored := [label for label in classes if not test.images.get(label)]:
+def _files(folder: Path, classes: Sequence[str], images: Images) -> Files:
+    labelled = [(path, i) for i, c in enumerate(classes) for path in images.get(c, ())]
+    return Files(folder, *zip(*labelled, strict=True))
+
+
+def _oddities(
+    classes: Sequence[str], train: Images, test: Images, passed_over: Sequence[str]
+) -> Iterator[str]:
+    """What may not be as it was meant."""
+    if passed_over:
+        yield f"what is passed over: {_some(passed_over)}"
+    if empty := {*train, *test} - {*classes}:
+        yield f"{len(empty)} class folders without images: {_some(empty)}"
+    if unscored := [label for label in classes if not test.get(label)]:
         yield f"{len(unscored)} classes without images to score: {_some(unscored)}"
-    forms = [{*train.folders.get(c, ()), *test.folders.get(c, ())} for c in classes]
-    if one := [c for c, names in zip(classes, forms, strict=True) if len(names) > 1]:
-        yield f"names that differ in Unicode form alone, read as one class: {_some(one)}"
     cases = Counter(label.casefold() for label in classes)
     if alike := [label for label in classes if cases[label.casefold()] > 1]:
         yield f"classes whose names differ in case alone: {_some(alike)}"
+    for label in classes:
+        paths = [*train[label], *test.get(label, ())]
+        if len({path.partition("/")[0] for path in paths}) > 1:
+            yield f"names of one class that differ in their Unicode form: {label}"
 
 
 def _some(names: Iterable[str]) -> str:
-    names = list(names)
+    names = sorted(names)
     more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
     return ", ".join([*names[:NAMED], *more])
-
-
-def _files(folder: Path, classes: Sequence[str], listing: Listing) -> Files:
-    paths = [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in listing.images.get(name, ())
-    ]
-    return Files(folder, *zip(*paths, strict=True))

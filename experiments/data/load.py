@@ -39,8 +39,6 @@ def select(
         ValueError: the dataset has not so many images.
     """
     count = source.sizes["train"]
-    if not 0 <= validation < 1:
-        raise ValueError(f"--validation is {validation}; expected 0 to less than 1")
     held_out = round(count * validation)
     if validation and not 0 < held_out < count:
         raise ValueError(

@@ -94,42 +94,43 @@ def from_splits(name: str, given: Any, where: str) -> Source:
     """A source of what such a function gives; `where` is what errors call it."""
     if not isinstance(given, Mapping) or not {"train", "test"} <= given.keys():
         found = list(given) if isinstance(given, Mapping) else type(given).__name__
-        raise ValueError(f"{where} gives {found}; expected a mapping of train and test")
-    splits, labels = {}, [-1]
-    for split in ("train", "test"):
-        data = given[split]
-        if isinstance(data, tuple):
-            data = Pair(*map(np.asarray, data))
-            if len(data.images) != len(data) or data.labels.dtype.kind not in "iu":
-                raise ValueError(
-                    f"{split} of {where} has {len(data.images)} images, and labels "
-                    f"{data.labels.dtype}{data.labels.shape}; expected as many whole "
-                    "numbers"
-                )
-            labels.append(int(data.labels.max(initial=-1)))
-        if not len(data):
-            raise ValueError(f"{split} of {where} has no images; expected some")
-        splits[split] = data
-    lazy = any(not isinstance(data, Pair) for data in splits.values())
-    class_names = given.get("class_names", [] if lazy else range(max(labels) + 1))
+        raise ValueError(f"{where} gives {found}; expected a mapping: train, test")
+    splits = {
+        split: _indexed(given[split], f"{split} of {where}")
+        for split in ("train", "test")
+    }
+    labels = [each.labels.max() for each in splits.values() if isinstance(each, Pair)]
+    counted = range(int(max(labels)) + 1) if len(labels) == 2 else ()
+    class_names = tuple(map(str, given.get("class_names", counted)))
     if len(class_names) < 2:
         raise ValueError(
-            f"{where} has the class_names {list(class_names)}; expected two or more"
+            f"{where} has the class_names {class_names}; expected two or more"
         )
     try:
         channels = pixels(splits["train"][0]["image"]).shape[-1]
     except Exception as error:
-        raise ValueError(
-            f"image 0 of train of {where} cannot be read: {error}"
-        ) from error
+        raise ValueError(f"train of {where} cannot be read: {error}") from error
     parts = {
         split: Given(data, len(class_names), f"{split} of {where}", channels)
         for split, data in splits.items()
     }
     for part in parts.values():
         part.__getitems__([0, len(part) - 1])
-    shape = common_shape(list(parts.values()))
-    return Source(name, tuple(map(str, class_names)), shape, parts)
+    return Source(name, class_names, common_shape(list(parts.values())), parts)
+
+
+def _indexed(data: Any, where: str) -> Any:
+    """A split's examples, by index."""
+    if isinstance(data, tuple):
+        data = Pair(*map(np.asarray, data))
+        if len(data.images) != len(data) or data.labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"{where} has {len(data.images)} images, and labels {data.labels.dtype}"
+                f"{data.labels.shape}; expected as many whole numbers"
+            )
+    if not len(data):
+        raise ValueError(f"{where} has no images; expected some")
+    return data
 
 
 def pixels(image: Any) -> np.ndarray:

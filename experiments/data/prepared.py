@@ -106,14 +106,26 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
         )
     formats = builder.info.available_file_formats()
     if formats.isdisjoint(tfds.core.FileFormat.with_random_access()):
+        found = ", ".join(each.value for each in formats)
         raise ValueError(
-            f"{where} is in the format {', '.join(f.value for f in formats)}; expected "
-            "array_record, which is read without TensorFlow"
+            f"{where} is in the format {found}; expected array_record, which is read "
+            "without TensorFlow"
         )
     shape, class_names = features["image"].shape, tuple(features["label"].names)
+    encoded = {
+        name: tfds.decode.SkipDecoding()
+        for name, feature in features.items()
+        if isinstance(feature, tfds.features.Image)
+    }
 
     def examples(split: str) -> Prepared:
-        return _examples(builder, split, f"{split} of {where}", shape[-1])
+        title = f"{split} of {where}"
+        try:
+            data = builder.as_data_source(split=split, decoders=encoded)
+        except Exception as error:
+            raise ValueError(f"{title} cannot be read: {error}") from error
+        files = [Path(file) for file in splits[split].filepaths]
+        return Prepared(data, files, title, shape[-1])
 
     test = examples(scored[0])
     if len(scored) > 1 and test.records([0])[0]["label"] < 0:  # as of ImageNet
@@ -139,20 +151,6 @@ def _check_features(features: Any, where: str) -> None:
             f"{where} has images of shape {shape}, {dtype}; expected (height, width, "
             "channels), uint8 or uint16, of 1, 3 or 4 channels"
         )
-
-
-def _examples(builder: Any, split: str, where: str, channels: int) -> Prepared:
-    skipped = {
-        name: tfds.decode.SkipDecoding()
-        for name, feature in builder.info.features.items()
-        if isinstance(feature, tfds.features.Image)
-    }
-    try:
-        data = builder.as_data_source(split=split, decoders=skipped)
-    except Exception as error:
-        raise ValueError(f"{where} cannot be read: {error}") from error
-    files = [Path(file) for file in builder.info.splits[split].filepaths]
-    return Prepared(data, files, where, channels)
 
 
 def _builder(name: str, folder: Path, download: bool) -> Any:

@@ -42,7 +42,7 @@ def train_stream(
     Args:
         source: the dataset.
         indices: of the training images to be trained on.
-        batch_size: images a step, of all processes together.
+        batch_size: images a step, of all processes together: a multiple of their number.
         image_size: height and width of the images that come out.
         seed: of the order and the augmentation.
         epoch: likewise.
@@ -57,15 +57,10 @@ def train_stream(
         Rows of this process, numpy arrays.
 
     Raises:
-        ValueError: an option does not fit, or an image cannot be read.
+        ValueError: an image cannot be read.
         OSError: a worker died.
     """
-    steps = len(indices) // batch_size if batch_size > 0 else 0
-    if not steps:
-        raise ValueError(
-            f"--batch-size is {batch_size}; expected 1 to {len(indices)}, the number of "
-            "training images"
-        )
+    steps = len(indices) // batch_size
     order = np.random.default_rng((seed, epoch)).permutation(indices)
     order = order[start_step * batch_size : steps * batch_size]
     read = _Read(source.examples("train"), image_size, (seed, epoch) if augment else None)
@@ -88,8 +83,6 @@ def score_stream(
     The arguments are those of `train_stream`. Every process gets as many batches. Where
     there are no more images, they are black and their labels -1.
     """
-    if batch_size < 1:
-        raise ValueError(f"--batch-size is {batch_size}; expected 1 or more")
     missing = -len(indices) % batch_size
     order = np.pad(np.asarray(indices, int), (0, missing), constant_values=NONE)
     read = _Read(source.examples(split), image_size, None)
@@ -151,13 +144,6 @@ def _batches(
     process_count: int,
 ) -> Iterator[Images]:
     """Batches of the images in that order, of which there is a multiple of batch_size."""
-    if batch_size % process_count:
-        raise ValueError(
-            f"--batch-size is {batch_size}; expected a multiple of {process_count}, the "
-            "number of processes"
-        )
-    if read.size < 1:
-        raise ValueError(f"--image-size is {read.size}; expected 1 or more")
     rows = batch_size // process_count
     own = order.reshape(-1, process_count, rows)[:, process_index].ravel()
     # A worker makes whole batches, which are then the same for any number of workers.

@@ -33,12 +33,9 @@ def in_workers(dataset: grain.MapDataset, workers: int) -> Iterator[Any]:
         workers: number of processes; 0 for none but this one.
 
     Raises:
-        ValueError: `workers` is negative.
         OSError: a worker died.
         Exception: what making an element raised.
     """
-    if workers < 0:
-        raise ValueError(f"--workers is {workers}; expected 0 or more")
     if workers:
         _prepare()
     elements = grain.experimental.WithOptionsIterDataset(

@@ -76,14 +76,6 @@ def test_train_size_must_fit(digits, size):
         load(digits, train_size=719, validation=0.2)
 
 
-@pytest.mark.parametrize("validation", [-0.1, 1, float("nan")])
-def test_validation_must_be_a_fraction(digits, validation):
-    with pytest.raises(
-        ValueError, match=r"--validation is .*; expected 0 to less than 1"
-    ):
-        select(digits, validation=validation)
-
-
 @pytest.mark.parametrize(("validation", "count"), [(0.0001, 0), (0.9999, 898)])
 def test_validation_must_leave_images_on_both_sides(digits, validation, count):
     message = f"--validation is {validation}, which is {count} of the 898 training images"

@@ -71,7 +71,7 @@ def test_examples_of_several_sizes_are_streamed():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([1], "mine gives list; expected a mapping of train and test"),
+        ([1], "mine gives list; expected a mapping: train, test"),
         ({"train": TRAIN}, r"mine gives \['train'\]; expected a mapping"),
         ({**GIVEN, "train": (IMAGES, LABELS[:5])}, "train of mine has 9 images"),
         (
@@ -84,7 +84,7 @@ def test_examples_of_several_sizes_are_streamed():
             r"is float64\(8, 9, 3\); expected u",
         ),
         ({**GIVEN, "test": (IMAGES[..., :2], LABELS)}, r"uint8\(8, 9, 2\); .* of 1,"),
-        ({**GIVEN, "test": as_source(TEST)}, r"class_names \[\]; expected"),
+        ({**GIVEN, "test": as_source(TEST)}, r"class_names \(\); expected"),
         (
             {**GIVEN, "train": (IMAGES, LABELS * 0), "test": (IMAGES, LABELS * 0)},
             "two or",

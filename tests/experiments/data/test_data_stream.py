@@ -166,26 +166,6 @@ def test_nothing_left_is_no_batch(plain):
     assert list(score_stream(plain, "test", [], batch_size=2, image_size=4)) == []
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 24}, "--batch-size is 24; expected 1 to 23, the number of"),
-        ({"batch_size": 0}, "--batch-size is 0; expected 1 to 23"),
-        ({"process_count": 3}, "--batch-size is 4; expected a multiple of 3, the number"),
-        ({"workers": -1}, "--workers is -1; expected 0 or more"),
-        ({"image_size": 0}, "--image-size is 0; expected 1 or more"),
-    ],
-)
-def test_options_that_do_not_fit(plain, options, message):
-    with pytest.raises(ValueError, match=message):
-        train_stream(plain, range(COUNT), **{**OPTIONS, **options})
-
-
-def test_a_batch_to_score_has_an_image(plain):
-    with pytest.raises(ValueError, match="--batch-size is 0; expected 1 or more"):
-        score_stream(plain, "test", [0], batch_size=0, image_size=4)
-
-
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     content = encoded(image, "JPEG")
