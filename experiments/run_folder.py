@@ -256,7 +256,7 @@ def _resolved(value: Any) -> Any:
 def _difference(value: Any, before: Any, where: str = "it") -> str:
     """The first that differs of two values, which may be nested."""
     if isinstance(value, dict) and isinstance(before, dict):
-        for key in sorted(value.keys() | before.keys()):
+        for key in dict.fromkeys([*value, *before]):
             if value.get(key) != before.get(key):
                 return _difference(value.get(key), before.get(key), key)
     now, then = (json.dumps(each)[:80] for each in (value, before))

@@ -95,7 +95,7 @@ def test_a_dataset_that_has_changed_since_is_refused(tmp_path):
     claim(tmp_path, {"dataset": "/photos"}, {}, settled={"dataset": images})
     claim(tmp_path, {"dataset": "/photos"}, {}, settled={"dataset": images, "steps": 1})
     changed = images | {"train": {"images": 6, "checksum": 8}}
-    message = r"^--dataset no longer stands .*begun: checksum is 8, and was 7$"
+    message = r"^--dataset no longer stands .*begun: images is 6, and was 5$"
     with pytest.raises(ValueError, match=message):
         claim(tmp_path, {"dataset": "/photos"}, {}, settled={"dataset": changed})
     path = tmp_path / "config.json"
