@@ -76,7 +76,7 @@ class Run:
         self._scalars = Scalars(self.folder, first.epoch if self.history else 0)
         with interruption.noticed() as interrupted:
             if not self.history:
-                self._before_training(first)
+                self._before_training(first, start)
                 self._save(first, start)
             before = state = first
             for state, closed in fit(
@@ -160,11 +160,14 @@ class Run:
     def _images_a_step(self) -> int:
         return self.config.batch_size * self.config.seeds
 
-    def _before_training(self, state: State) -> None:
+    def _before_training(self, state: State, layers: Layers) -> None:
         variables = state.network.variables
         nothing = np.full(self.engine.seeds, math.nan)
         accuracy = self.engine.score(variables, self.feed.score("validation"))
         self._close(Closed(0, nothing, nothing, accuracy, variables, 0.0))
+        if self.first:
+            with writing(self.folder):
+                self._scalars.add_layers(0, layers)
 
     def _close(self, closed: Closed) -> None:
         """Adds an epoch to the history."""
@@ -217,6 +220,7 @@ class Run:
             with writing(self.folder):
                 kernels = first_kernels(chosen.variables)
                 write_kernels(self.folder, start=self._start_kernels, end=kernels)
+                self._scalars.add_layers(self.history[-1].epoch, end)
                 write_json(self.folder / "results.json", outcome)
         return outcome
 

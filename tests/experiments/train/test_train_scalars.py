@@ -7,7 +7,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments.train.scalars import Scalars
-from tests.experiments.report.run_report_case import history
+from tests.experiments.report.run_report_case import SHAPES, history, layers
 
 
 def masked_crc32c(content):
@@ -72,6 +72,15 @@ def test_every_quantity_of_every_seed_and_epoch(tmp_path):
             {epoch.epoch: epoch.learning_rate for epoch in epochs}
         )
         assert list(found["loss"]) == [1, 2, 3]  # not known before training
+
+
+def test_layers_are_told_by_their_mean(tmp_path):
+    measured = layers(SHAPES, 2, 0.2, effective=True)
+    Scalars(tmp_path, 0).add_layers(3, measured)
+    found = points(tmp_path / "tensorboard" / "seed-1")
+    expected = {3: pytest.approx(measured.effective_before[1].mean())}
+    assert found["layers/effective_before"] == expected
+    assert "layers/names" not in found and "layers/norm" in found
 
 
 def test_what_is_added_is_on_the_disk_at_once(tmp_path):
