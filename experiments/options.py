@@ -47,15 +47,17 @@ class Config:
     Attributes:
         config: A configuration of experiments/configs, or the folder of an earlier run,
             whose options are the defaults of all others.
-        dataset: digits, a TFDS image classification dataset such as cifar10, or a folder
-            of images with one folder a class in train and test.
+        dataset: digits, a TFDS image classification dataset such as cifar10, a folder of
+            images with one folder a class in train and test, or your own as
+            package.module:function.
         train_size: Number of training images, drawn at random once for all seeds.
         validation: Fraction of the training images that is held out, and scored after
             each epoch. The network of the best epoch is scored on the test images.
         image_size: Stream the images from disk, cut to this size, instead of keeping all
             of them on the device: for sets that are large or of images of many sizes.
         augment: Crop and flip the training images at random.
-        model: The network, or another WideResNet as wrn<depth>-<factor>, such as wrn16-4.
+        model: The network; another WideResNet as wrn<depth>-<factor>, such as wrn16-4; or
+            one of your own as package.module:name.
         width: Multiplies the numbers of channels.
         activation: Activation after each conv.
         dtype: What to compute in. Weights are float32.

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -13,10 +12,11 @@ from experiments.configs import configuration
 from experiments.fit.step import Variables
 from experiments.models import build
 from experiments.record import write_kernels
+from experiments.run_folder import read_json
 from experiments.train import checkpoints
 
 
-def load_run(folder: Path, seed: int = 0) -> tuple[nn.Module, Variables]:
+def load_run(folder: Path, seed: int = 0) -> tuple[Any, Variables]:
     """The network that a run chose, or the best so far of one that is not finished.
 
     `model.apply(variables, images)` are the logits of float images that are normalised as
@@ -43,9 +43,16 @@ def load_run(folder: Path, seed: int = 0) -> tuple[nn.Module, Variables]:
         )
     _, chosen = checkpoints.load(last)
     variables = jax.tree.map(lambda leaf: leaf[seed], chosen["variables"])
+    # Runs of before it was noted what the data is are of networks of this project.
+    data = read_json(folder / "config.json").get("settled", {}).get("dataset")
+    if data is None:
+        classes, channels = variables["params"]["Dense_0"]["bias"].size, 3
+    else:
+        classes, channels = len(data["class_names"]), data["shape"][-1]
     model = build(
         config.model,
-        classes=variables["params"]["Dense_0"]["bias"].size,
+        classes=classes,
+        channels=channels,
         width=config.width,
         activation=config.activation,
         dtype=jnp.dtype(config.dtype),

@@ -13,8 +13,10 @@ from flax import linen as nn
 from flax import nnx
 
 import convsim_jax as cs
+from experiments.data.open import open_source
 from experiments.models import build
 from experiments.models.own import attribute, feature_maps
+from experiments.train.loading import load_run
 
 pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax's layers promote
 HERE = "tests.experiments.models.test_models_own"
@@ -199,7 +201,7 @@ def stripes():
 
 
 @pytest.mark.parametrize("streamed", [[], ["--image-size", "8", "--workers", "1"]])
-def test_a_run_of_a_network_and_images_from_outside(tmp_path, streamed):
+def test_a_run_of_a_network_and_images_from_outside(tmp_path, monkeypatch, streamed):
     (tmp_path / "outside.py").write_text(OUTSIDE)
     root = str(Path(__file__).parents[3])
     options = "--model outside:Small --dataset outside:stripes --epochs 3 --seeds 1"
@@ -216,3 +218,7 @@ def test_a_run_of_a_network_and_images_from_outside(tmp_path, streamed):
     (row,) = [line for line in ended.stdout.splitlines() if line.startswith("0 ")]
     assert float(row.split()[1]) > 90
     assert (tmp_path / "run" / "report.html").exists()
+    monkeypatch.syspath_prepend(tmp_path)
+    model, variables = load_run(tmp_path / "run")
+    images = open_source("outside:stripes").examples("test")[0][0][None] / np.float32(60)
+    assert model.apply(variables, images).shape == (1, 2)
