@@ -1,13 +1,17 @@
 """What Convolutional Similarity costs, beside the optimizer and the alternatives.
 
-Measures value and gradient of every option of the loss on the conv kernels of well-known
-networks, side by side with an SGD-momentum update and a plain copy of the same weights,
-the orthogonality penalties, the loss by its definition and, where PyTorch is installed,
-the same in PyTorch. Then steps of training two networks, here and in PyTorch. Programs
-run in turn, so that noise falls on all alike: read the ratios. With the defaults it takes
-about a quarter of an hour on 2 CPU cores, which nothing else should use meanwhile.
+Measures the SGD-momentum update of the conv kernels of well-known networks, parameters
+and state donated as in a training loop, with every option of the loss in its chain and
+with none, the orthogonality penalties and, where PyTorch is installed, the same there.
+The loss costs the difference. Then its share of a step of training. Programs run in
+turn, so that noise falls on all alike: read the ratios. With the defaults it takes about
+a quarter of an hour on 2 CPU cores, which nothing else should use meanwhile.
+
+With --compile-for nothing is measured: the programs of ResNet-18 and -50 are compiled for
+accelerators that need not be there, and their kernels, bytes and memory counted.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -17,37 +21,25 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress
 
 from experiments import command_line
-from experiments.benchmark import parts, report
-from experiments.benchmark.environment import check_unchanged, environment
+from experiments.benchmark import accelerators, counts, parts, report
 from experiments.benchmark.networks import NETWORKS
-from experiments.benchmark.timing import in_turn
-from experiments.benchmark.training_step import TRAINED
+from experiments.benchmark.timing import device, in_turn
 from experiments.command_line import check_least, unset
-from experiments.run_folder import claim, read_json, replacing, write_json
+from experiments.run_folder import claim, read_json, replacing, versions, write_json
 
-COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-)
 WIDTHS = (64, 128, 256, 512, 1024)
+TRAINED = ("cnn", "resnet18")
+COMPILED = ("resnet18", "resnet50")
 
 
 @dataclass(frozen=True)
 class Config:
     """What to measure, how long, and where the results go."""
 
-    networks: tuple[str, ...] = tuple(NETWORKS)
+    networks: tuple[str, ...] = tuple(name for name in NETWORKS if name != "cnn")
     """Networks whose kernels to take."""
     losses: bool = True
     """Measure the losses on these kernels; else only training."""
@@ -56,13 +48,13 @@ class Config:
     seconds: float = 10.0
     """Time after which a program is called no more, but for two calls."""
     max_width: int = WIDTHS[-1]
-    """Widest conv of the plot."""
+    """Widest conv of those of one layer."""
     step_batch_size: int = 128
     """Images of a step of training; 0 for no training."""
-    definition: bool = True
-    """Measure the loss by its definition too, by conv_general_dilated."""
     torch: bool = True
     """Measure PyTorch too, if it is installed."""
+    compile_for: tuple[str, ...] = ()
+    """Count for these accelerators instead: h100, v4, v5e, v6e."""
     output: Annotated[Path | None, unset("PATH", "runs/benchmark-<time>")] = None
     """Run folder. Part of an equal run in it, of this machine and versions, is kept."""
 
@@ -70,9 +62,8 @@ class Config:
         """Raises a `ValueError` that names the first option out of range."""
         unknown = [name for name in self.networks if name not in NETWORKS]
         if unknown or not self.networks:
-            raise ValueError(
-                f"--networks is {' '.join(unknown)!r}; expected {', '.join(NETWORKS)}"
-            )
+            expected = ", ".join(NETWORKS)
+            raise ValueError(f"--networks is {' '.join(unknown)!r}; expected {expected}")
         check_least(self, repeats=2, max_width=WIDTHS[0], step_batch_size=0)
         if not self.losses and not self.step_batch_size:
             raise ValueError(
@@ -83,65 +74,66 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Measures what is not measured yet, prints the tables, writes the run folder."""
+    """Does what is not done yet, prints the tables, writes the run folder."""
     config.check()
     started = time.perf_counter()
     folder = config.output or Path(time.strftime("runs/benchmark-%Y%m%d-%H%M%S"))
-    here = environment(torch=config.torch)
+    if config.compile_for:
+        accelerators.prepare(config.compile_for)
+        here = {"compiled for": " and ".join(config.compile_for)}
+        here |= versions("jaxlib", "libtpu", "jax-cuda12-pjrt")
+    else:
+        more = ("jaxlib", "torch") if config.torch else ("jaxlib",)
+        here = {"device": device(), **versions(*more)}
     options = {k: v for k, v in asdict(config).items() if k != "output"}
-    options = json.loads(json.dumps(options))  # as it is read again
-    check_unchanged(folder, here)
-    claim(folder, options, {"environment": here})
+    claim(folder, json.loads(json.dumps(options | {"environment": here})), {})
     results = {}
     # It must not draw while a program is timed.
-    with Progress(*COLUMNS, console=Console(stderr=True), auto_refresh=False) as progress:
+    with Progress(console=Console(stderr=True), auto_refresh=False) as progress:
         todo = parts_of(config, torch="torch" in here)
         task = progress.add_task("", total=len(todo))
+
+        def show(program: object) -> None:
+            progress.update(task, description=f"{name}: {program}", refresh=True)
+
+        clock = partial(
+            in_turn, seconds=config.seconds, repeats=config.repeats, on_call=show
+        )
         for name, part in todo.items():
             file = folder / f"{name}.json"
             if not file.exists():
-                progress.update(task, description=f"{name}: compiling", refresh=True)
-
-                def show(program: object, name: str = name) -> None:
-                    progress.update(task, description=f"{name}: {program}", refresh=True)
-
-                clock = partial(
-                    in_turn,
-                    seconds=config.seconds,
-                    repeats=config.repeats,
-                    on_call=show,
-                )
+                show("compiling")
                 write_json(file, part(clock))
             results[name] = read_json(file)
             progress.advance(task)
-        progress.update(task, description="done", refresh=True)
     text = report.text(results, here)
     with replacing(folder / "table.txt", "w") as file_:
         file_.write(text)
-    if config.losses:
-        with replacing(folder / "cost.png", "wb") as file_:
-            report.cost_figure(results["width"], here["device"]).savefig(file_)
     print(text)
     print(f"{time.perf_counter() - started:.0f} s. Results: {folder}")
 
 
-def parts_of(
-    config: Config, *, torch: bool
-) -> dict[str, Callable[[parts.Clock], list[dict]]]:
-    """What is measured, one after the other: each makes rows, given the clock."""
-    chosen: dict[str, Callable[[parts.Clock], list[dict]]] = {}
+def parts_of(config: Config, *, torch: bool) -> dict[str, Callable[[parts.Clock], list]]:
+    """What is done, one after the other: each makes rows, given the clock."""
+    chosen: dict[str, Callable[[parts.Clock], list]] = {}
+    if config.compile_for:
+        for kind, name in itertools.product(config.compile_for, COMPILED):
+            if config.losses:
+                chosen[f"compiled-{kind}-{name}"] = partial(counts.kernels, kind, name)
+            if config.step_batch_size:
+                step = partial(counts.step, kind, name, config.step_batch_size)
+                chosen[f"step-{kind}-{name}"] = step
+        return chosen
     if config.losses:
-        widths = [width for width in WIDTHS if width <= config.max_width]
+        chosen["rates"] = parts.rates
         for name in config.networks:
-            chosen[name] = partial(
-                parts.network, name, definition=config.definition, torch=torch
-            )
-        chosen |= {"growth": parts.growth, "width": partial(parts.width, widths)}
+            chosen[f"kernels-{name}"] = partial(parts.kernels, name, torch=torch)
+        widths = [width for width in WIDTHS if width <= config.max_width]
+        chosen["width"] = partial(parts.width, widths)
     if config.step_batch_size:
         for name in TRAINED:
-            chosen[report.training_part(name)] = partial(
-                parts.training, name, config.step_batch_size, torch=torch
-            )
+            step = partial(parts.training, name, config.step_batch_size)
+            chosen[f"training-{name}"] = step
     return chosen
 
 

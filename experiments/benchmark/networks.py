@@ -1,92 +1,81 @@
-"""The conv kernels of well-known networks: shapes `(*window, C, M)`, no more.
+"""Networks whose training is measured: their conv kernels, and a step of SGD."""
 
-ResNet: He et al., arXiv 1512.03385; VGG: Simonyan and Zisserman, arXiv 1409.1556;
-WideResNet: Zagoruyko and Komodakis, arXiv 1605.07146.
-"""
+from collections.abc import Callable
+from typing import Any
 
-from collections.abc import Callable, Sequence
-
+import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
+
+import convsim_jax as cs
+from experiments.fit.step import Batch, Network, train_step
+from experiments.models import build
 
 Shape = tuple[int, ...]
 Kernels = dict[str, jax.Array]
 
-
-def resnet18() -> list[Shape]:
-    """In the form for CIFAR-10: a 3x3 stem."""
-    shapes: list[Shape] = [(3, 3, 3, 64)]
-    C = 64
-    for M in (64, 128, 256, 512):
-        shapes += [(3, 3, C, M), (3, 3, M, M)]
-        if C != M:
-            shapes.append((1, 1, C, M))
-        shapes += [(3, 3, M, M)] * 2
-        C = M
-    return shapes
-
-
-def resnet50() -> list[Shape]:
-    """In the form for ImageNet: a 7x7 stem."""
-    shapes: list[Shape] = [(7, 7, 3, 64)]
-    C = 64
-    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
-        for block in range(blocks):
-            M = 4 * width
-            shapes += [(1, 1, C, width), (3, 3, width, width), (1, 1, width, M)]
-            if block == 0:
-                shapes.append((1, 1, C, M))
-            C = M
-    return shapes
-
-
-def vgg19() -> list[Shape]:
-    """Sixteen 3x3 convs."""
-    shapes: list[Shape] = []
-    C = 3
-    for M, layers in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
-        for _ in range(layers):
-            shapes.append((3, 3, C, M))
-            C = M
-    return shapes
-
-
-def wide_resnet28_10() -> list[Shape]:
-    """Three stages of four blocks, ten times as wide as a ResNet's."""
-    shapes: list[Shape] = [(3, 3, 3, 16)]
-    C = 16
-    for M in (160, 320, 640):
-        for block in range(4):
-            shapes += [(3, 3, C, M), (3, 3, M, M)]
-            if block == 0:
-                shapes.append((1, 1, C, M))
-            C = M
-    return shapes
-
-
-NETWORKS: dict[str, Callable[[], list[Shape]]] = {
-    "resnet18": resnet18,
-    "resnet50": resnet50,
-    "vgg19": vgg19,
-    "wrn28-10": wide_resnet28_10,
+# What the models are called in `experiments.models`, height of images, classes.
+NETWORKS = {
+    "resnet18": ("resnet18", 32, 10),
+    "resnet50": ("resnet50-imagenet", 224, 1000),
+    "vgg19": ("vgg19", 32, 10),
+    "wrn28-10": ("wrn28-10", 32, 10),
+    "cnn": ("cnn", 32, 10),
 }
 
 
-def random_kernels(shapes: Sequence[Shape]) -> Kernels:
+def network(name: str, optimizer: optax.GradientTransformation) -> Network:
+    """The shapes of a network of float32 weights about to be trained."""
+    model, height, classes = NETWORKS[name]
+
+    def make(key: jax.Array) -> Network:
+        image = jnp.zeros((1, height, height, 3))
+        variables = dict(build(model, classes=classes).init(key, image))
+        state = optimizer.init(variables["params"])
+        return Network(variables, state, jnp.float32(0), jnp.int32(0))
+
+    return jax.eval_shape(make, jax.random.key(0))
+
+
+def batch_of(name: str, size: int) -> Batch:
+    """The shapes of a batch of images and labels."""
+    shape = (size, *[NETWORKS[name][1]] * 2, 3)
+    return jax.eval_shape(lambda: Batch(jnp.zeros(shape), jnp.zeros(size, jnp.int32)))
+
+
+def step_of(
+    name: str, optimizer: optax.GradientTransformation, dtype: Any
+) -> Callable[[Network, Batch], Network]:
+    """A step of training that computes in that dtype."""
+    model = build(NETWORKS[name][0], classes=NETWORKS[name][2], dtype=dtype)
+    return lambda network, batch: train_step(model, optimizer, 0.0, network, batch)
+
+
+def kernel_shapes(name: str) -> dict[str, Shape]:
+    """The shapes `(*window, C, M)` of the conv kernels of a network, by their paths."""
+    params = network(name, optax.identity()).variables["params"]
+    kernels = jax.eval_shape(cs.conv_kernels, params)
+    return {path: kernel.shape for path, kernel in kernels.items()}
+
+
+def random_kernels(shapes: dict[str, Shape]) -> Kernels:
     """Kernels as an initializer draws them: of variance one over the fan-in."""
     random = np.random.default_rng(0)
-    return {
-        f"{layer:02d}/kernel": jax.device_put(
-            (random.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))).astype("f4")
-        )
-        for layer, shape in enumerate(shapes)
-    }
+
+    def draw(shape: Shape) -> jax.Array:
+        kernel = random.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
+        return jax.device_put(kernel.astype("f4"))
+
+    return {path: draw(shape) for path, shape in shapes.items()}
 
 
-def small(kernels: Kernels, most: int) -> Kernels:
-    """The kernels of 3x3 windows with so many weights at most."""
-    return {
-        path: kernel
-        for path, kernel in kernels.items()
-        if kernel.shape[:-2] == (3, 3) and kernel.size <= most
-    }
+def random_arrays(tree: chex.ArrayTree) -> Any:
+    """Arrays of such shapes: random numbers from 0 to 0.1, and zeros for integers."""
+    random = np.random.default_rng(0)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.asarray(0.1 * random.random(leaf.shape)).astype(leaf.dtype)
+
+    return jax.tree.map(draw, tree)

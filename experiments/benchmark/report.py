@@ -1,183 +1,176 @@
 """Tables and the plot of a benchmark."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from matplotlib.figure import Figure
-
-from experiments.benchmark.networks import NETWORKS
-from experiments.benchmark.programs import COPY, PENALTIES, SGD
-from experiments.benchmark.training_step import INPUT, LOSS, STEP, TRAINED
+from experiments.benchmark.parts import STEP
+from experiments.benchmark.torch_programs import SGD as TORCH_SGD
+from experiments.benchmark.updates import SGD
 from experiments.table import aligned
 
+Rows = Sequence[dict]
+Columns = Mapping[str, Callable[[dict], Any]]
 
-def text(results: Mapping[str, list[dict]], environment: Mapping[str, str]) -> str:
-    """All tables, headed by what they were measured on."""
-    versions = {name: said for name, said in environment.items() if name != "device"}
-    named = ", ".join(f"{name} {number}" for name, number in versions.items())
-    networks = {name: results[name] for name in results if name in NETWORKS}
-    parts = [f"Measured on {environment['device']}; {named}"]
-    if networks:
-        parts.append("Value and gradient in float32\n\n" + summary_table(networks))
-    if "growth" in results:
-        parts.append(growth_table(results["growth"]))
-    trained = {
-        name: results[training_part(name)]
-        for name in TRAINED
-        if training_part(name) in results
+
+def text(results: Mapping[str, Rows], environment: Mapping[str, str]) -> str:
+    """All tables, headed by what they were measured on, or compiled for."""
+    parts = [", ".join(f"{name} {said}" for name, said in environment.items())]
+    networks = {
+        name.removeprefix("kernels-"): rows
+        for name, rows in results.items()
+        if name.startswith("kernels-")
     }
-    if trained:
-        parts.append(training_table(trained))
-    parts += [network_table(name, rows) for name, rows in networks.items()]
+    if networks:
+        title = "update with, times that without"
+        parts.append(side_by_side(title, networks, times_alone))
+    for name, rows in results.items():
+        kind, _, of = name.partition("-")
+        if kind in TABLES:
+            parts.append(TABLES[kind](of, rows))
     return "\n\n".join(parts) + "\n"
 
 
-def training_part(name: str) -> str:
-    """What the part of the benchmark that trains that network is called.
+def table(title: str, rows: Rows, columns: Columns) -> str:
+    """One line a program: its name, and under each heading what is made of its row."""
+    lines = [
+        [row["program"], *(cell(of(row)) for of in columns.values())] for row in rows
+    ]
+    return aligned([title, *columns], lines)
 
-    >>> training_part("cnn")
-    'training-cnn'
-    """
-    return f"training-{name}"
+
+def alone(rows: Rows, row: dict) -> float:
+    """Seconds of the update without a loss, where that of the row ran."""
+    baseline = TORCH_SGD if row["program"].startswith("PyTorch") else SGD
+    return next(row["median"] for row in rows if row["program"] == baseline)
 
 
-def training_table(networks: Mapping[str, Sequence[dict]]) -> str:
-    """Images a second of each network, and what the loss would take of a step."""
-    first = next(iter(networks.values()))
-    ours = (STEP, LOSS, INPUT)
-    others = [row["program"] for row in first if row["program"] not in ours]
-    about = "training, {batch_size} images of 32x32 a step, {dtype}".format(**first[0])
-    header = (
-        about,
-        "images\na second",
-        *(f"{name},\nimages a second" for name in others),
-        *(["times the faster\nof these"] if others else []),
-        "step\nms",
-        *(cell for part in ours[1:] for cell in (f"{part},\nms", "share of\nthe step")),
+def side_by_side(title: str, groups: Mapping[str, Rows], of: Callable) -> str:
+    """One line a program, and under each heading `of(row, rows)` of its row there."""
+    names = dict.fromkeys(row["program"] for rows in groups.values() for row in rows)
+    values = {
+        heading: {row["program"]: cell(of(row, rows)) for row in rows}
+        for heading, rows in groups.items()
+    }
+    lines = [[name, *(made.get(name, "") for made in values.values())] for name in names]
+    return aligned([title, *groups], lines)
+
+
+def times_alone(row: dict, rows: Rows) -> float:
+    """What the update takes with a loss, in units of that without."""
+    return row["median"] / alone(rows, row)
+
+
+def width_table(_: str, rows: Rows) -> str:
+    """What a loss costs a weight, as a 3x3 conv grows."""
+
+    def nanoseconds(row: dict, rows: Rows) -> float:
+        without = 0 if row["program"] == SGD else alone(rows, row)
+        return 1e9 * (row["median"] - without) / row["weights"]
+
+    sizes = dict.fromkeys(row["size"] for row in rows)
+    groups = {str(n): [row for row in rows if row["size"] == n] for n in sizes}
+    return side_by_side("the loss, ns a weight, by width", groups, nanoseconds)
+
+
+def kernels_table(name: str, rows: Rows) -> str:
+    """The updates of one network's kernels."""
+
+    def quartiles(row: dict) -> str:
+        return " - ".join(cell(1e3 * quartile) for quartile in row["quartiles"])
+
+    def cost(row: dict) -> float:
+        return row["median"] - alone(rows, row)
+
+    columns: Columns = {
+        "update\nms": lambda row: 1e3 * row["median"],
+        "quartiles\nms": quartiles,
+        "times that\nwithout": lambda row: times_alone(row, rows),
+        "the loss\nms": lambda row: 1e3 * cost(row),
+        "ns a\nweight": lambda row: 1e9 * cost(row) / row["weights"],
+        "compiled\nin s": lambda row: row["compile_seconds"],
+        "extra memory,\ntimes weights": lambda row: row["extra_memory"],
+    }
+    weights = rows[0]["weights"] / 1e6
+    return table(f"{name}, {weights:.1f} M weights, float32", rows, columns)
+
+
+def training_table(name: str, rows: Rows) -> str:
+    """What the update takes of a step of training, and a loss beside it."""
+    step, update = (
+        next(row["median"] for row in rows if row["program"] == one)
+        for one in (STEP, SGD)
     )
-    lines = []
-    for name, rows in networks.items():
-        took = {row["program"]: row["median"] for row in rows}
-        steps = rows[0]["steps"]
-        speeds = {
-            program: rows[0]["batch_size"] * steps / took[program]
-            for program in (STEP, *others)
-        }
-        best = max((speeds[program] for program in others), default=None)
-        step = took[STEP] / steps
-        parts = took[LOSS], took[INPUT] / steps
-        lines.append(
-            (
-                name,
-                *(f"{speed:,.0f}" for speed in speeds.values()),
-                *([] if best is None else [short(speeds[STEP] / best)]),
-                short(1e3 * step),
-                *(
-                    cell
-                    for part in parts
-                    for cell in (short(1e3 * part), f"{part / step:.2%}")
-                ),
-            )
+
+    def seconds(row: dict) -> float:
+        return row["median"] - (0 if row["program"] in (STEP, SGD) else update)
+
+    columns: Columns = {
+        "ms": lambda row: 1e3 * seconds(row),
+        "of the step": lambda row: f"{seconds(row) / step:.2%}",
+        "images a second": lambda row: count / step if row["program"] == STEP else None,
+    }
+    count = rows[0]["batch_size"]
+    return table(f"{name}, {count} images, {rows[0]['dtype']}", rows, columns)
+
+
+def rates_table(_: str, rows: Rows) -> str:
+    """What the device can do."""
+    return table("in units of 1e9 a second", rows, {"rate": lambda row: row["rate"]})
+
+
+def compiled_table(name: str, rows: Rows) -> str:
+    """Value and gradient of the kernels of a network, compiled for an accelerator."""
+    columns = {
+        "kernels": lambda row: str(row["kernels"]),
+        "bytes, times\nthe weights'": lambda row: f"{row['times_moved']:.1f}",
+        "times\nSGD's": lambda row: f"{row['moved'] / rows[0]['moved']:.1f}",
+        "extra memory,\ntimes weights": lambda row: f"{row['times_memory']:.2f}",
+    }
+    return table(f"{name}, float32", rows, {**columns, **ROOFLINE})
+
+
+def step_table(name: str, rows: Rows) -> str:
+    """A step of training, compiled for an accelerator."""
+
+    def exchanged(row: dict) -> str:
+        return ", ".join(
+            f"{len(sizes)} {kind} of {cell(1e-6 * sum(sizes))} MB"
+            for kind, sizes in row["exchanged"].items()
         )
-    return aligned(header, lines)
+
+    columns = {
+        "kernels": lambda row: str(row["kernels"]),
+        "moved\nGB": lambda row: 1e-9 * row["moved"],
+        "memory\nGB": lambda row: 1e-9 * row["memory"],
+        "fits": lambda row: "yes" if row["fits"] else "NO",
+        **ROOFLINE,
+        "exchanged": exchanged,
+    }
+    titled = [{**row, "program": f"{row['layout']}: {row['program']}"} for row in rows]
+    return table(f"{name}, a step in bfloat16", titled, columns)
 
 
-def summary_table(networks: Mapping[str, list[dict]]) -> str:
-    """Time a weight in units of the optimizer's, networks side by side."""
-    programs = [row["program"] for row in next(iter(networks.values()))]
-    columns = []
-    for rows in networks.values():
-        per_weight = {row["program"]: row["median"] / row["weights"] for row in rows}
-        columns.append([short(per_weight[name] / per_weight[SGD]) for name in programs])
-    header = (f"times the update by {SGD}", *networks)
-    return aligned(header, zip(programs, *columns, strict=True))
+ROOFLINE: Columns = {
+    "bytes over\nbandwidth, ms": lambda row: 1e3 * row["memory_seconds"],
+    "launches\nms": lambda row: 1e3 * row["launch_seconds"],
+}
+TABLES = {
+    "kernels": kernels_table,
+    "training": training_table,
+    "rates": rates_table,
+    "width": width_table,
+    "compiled": compiled_table,
+    "step": step_table,
+}
 
 
-def network_table(name: str, rows: Sequence[dict]) -> str:
-    """The programs of one network, one below the other."""
-    weights = max(row["weights"] for row in rows)
-    sgd = next(row["median"] for row in rows if row["program"] == SGD) / weights
-    header = (
-        f"{name}, {weights / 1e6:.1f} M weights",
-        "median\nms",
-        "quartiles\nms",
-        "times\nSGD",
-        "ns a\nweight",
-        "weights and\ngradient, GB/s",
-        "compiled\nin s",
-        "extra memory,\ntimes weights",
-    )
-    lines = []
-    for row in rows:
-        some = row["weights"] / 1e6
-        per_weight = row["median"] / row["weights"]
-        lines.append(
-            (
-                row["program"] + f" ({some:.1f} M)" * (row["weights"] < weights),
-                short(1e3 * row["median"]),
-                " - ".join(short(1e3 * quartile) for quartile in row["quartiles"]),
-                short(per_weight / sgd),
-                short(1e9 * per_weight),
-                short(8e-9 / per_weight),  # float32: 4 bytes each way
-                short(row["compile_seconds"]),
-                short(row["extra_memory"]),
-            )
-        )
-    return aligned(header, lines)
+def cell(value: Any) -> str:
+    """Two digits or more of a number; nothing for what is not known.
 
-
-def growth_table(rows: Sequence[dict]) -> str:
-    """Time a weight as one axis grows, relative to its first size."""
-    first: dict[str, float] = {}
-    lines = []
-    for row in rows:
-        per_weight = row["median"] / row["weights"]
-        relative = per_weight / first.setdefault(row["axis"], per_weight)
-        lines.append((row["axis"], str(row["size"]), short(relative)))
-    return aligned(("all pairs, 3x3, 256 channels", "size", "time a weight"), lines)
-
-
-def short(value: float | None) -> str:
-    """Two digits or more; nothing for what is not known.
-
-    >>> [short(value) for value in (0.0123, 0.5, 1.234, 56.78, 1234.5, 0.0, None)]
-    ['0.012', '0.50', '1.2', '57', '1234', '0', '']
+    >>> [cell(value) for value in (0.0123, 0.5, 56.78, 1234.5, 0.0, None, "yes")]
+    ['0.012', '0.50', '57', '1234', '0', '', 'yes']
     """
-    if value is None:
-        return ""
-    if value == 0:
-        return "0"
-    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
-
-
-def cost_figure(rows: Sequence[dict], device: str) -> Figure:
-    """Nanoseconds a weight against the width of a 3x3 conv, of all but variants."""
-    lines: dict[str, dict[int, float]] = {}
-    for row in rows:
-        if row["program"] != COPY and ", adjacent" not in row["program"]:
-            line = lines.setdefault(row["program"], {})
-            line[row["size"]] = 1e9 * row["median"] / row["weights"]
-    figure = Figure(figsize=(8.5, 4.6), dpi=150, layout="constrained")
-    panel = figure.subplots()
-    # In the legend as they end in the plot: the dearest first.
-    for name, line in sorted(lines.items(), key=lambda item: -list(item[1].values())[-1]):
-        style = {"color": "black", "linewidth": 3} if name == SGD else {"marker": "o"}
-        dashes = "--" if name in PENALTIES else "-"
-        panel.plot(
-            list(line),
-            list(line.values()),
-            label=name,
-            linestyle=dashes,
-            markersize=4,
-            **style,
-        )
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    widths = sorted({width for line in lines.values() for width in line})
-    panel.set_xticks(widths, [str(width) for width in widths])
-    panel.set_xlabel("input and output channels of a 3x3 conv")
-    panel.set_ylabel("value and gradient, ns a weight")
-    panel.grid(alpha=0.3, which="both")
-    panel.set_title(f"Cost against width, on {device}", size=10)
-    figure.legend(loc="outside right center", frameon=False, fontsize=9)
-    return figure
+    if not value or isinstance(value, str):
+        return "" if value is None else str(value or "0")
+    return f"{value:.{max(0, 1 - math.floor(math.log10(abs(value))))}f}"

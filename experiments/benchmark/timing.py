@@ -1,10 +1,14 @@
 """Programs compiled, and run in turn."""
 
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -13,15 +17,13 @@ class Program(NamedTuple):
 
     Attributes:
         call: runs it, to its end.
-        weights: number of weights that it reads.
         compile_seconds: of tracing and compilation; NaN where there is none.
-        extra_memory: at the peak, besides arguments and results, by XLA's account, in
-            units of the weights' bytes; NaN where it is not known.
+        extra_memory: bytes at the peak besides arguments and results, by XLA's account;
+            NaN where it is not known.
         times: how often `call` runs it.
     """
 
     call: Callable[[], Any]
-    weights: int
     compile_seconds: float = np.nan
     extra_memory: float = np.nan
     times: int = 1
@@ -36,42 +38,33 @@ class Timing(NamedTuple):
 
 
 def compiled(
-    function: Callable,
-    kernels: Mapping,
-    arguments: tuple = (),
-    options: dict[str, str | bool] | None = None,
-    times: int = 1,
+    function: Callable, carry: Any, *arguments: Any, options: Any = None, times: int = 1
 ) -> Program:
-    """A JAX function of `arguments`, by default of the kernels, ready to run.
+    """`carry = function(carry, *arguments)`, again and again, the old one donated.
 
     Args:
         function: to be compiled.
-        kernels: what memory and time are compared with.
-        arguments: of the function.
+        carry: copied, and used up.
+        arguments: the same at every call.
         options: of the compiler.
         times: how often a call runs it.
     """
-    arguments = arguments or (kernels,)
+    carry = jax.tree.map(jnp.copy, carry)
     jax.clear_caches()
     start = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile(compiler_options=options)
+    lowered = jax.jit(function, donate_argnums=0).lower(carry, *arguments)
+    program = lowered.compile(compiler_options=options)
     seconds = time.perf_counter() - start
-    leaves = jax.tree.leaves(kernels)
     memory = program.memory_analysis()
-    extra = np.nan if memory is None else float(memory.temp_size_in_bytes)
 
     def call() -> Any:
+        nonlocal carry
         for _ in range(times):
-            result = program(*arguments)
-        return jax.block_until_ready(result)
+            carry = program(carry, *arguments)
+        return jax.block_until_ready(carry)
 
-    return Program(
-        call,
-        weights=sum(leaf.size for leaf in leaves),
-        compile_seconds=seconds,
-        extra_memory=extra / sum(leaf.nbytes for leaf in leaves),
-        times=times,
-    )
+    extra = np.nan if memory is None else float(memory.temp_size_in_bytes)
+    return Program(call, seconds, extra, times)
 
 
 def queued() -> int:
@@ -80,19 +73,19 @@ def queued() -> int:
 
 
 def in_turn(
-    programs: Mapping[str, Program],
+    programs: Mapping[Any, Program],
     *,
     seconds: float,
     repeats: int,
-    on_call: Callable[[str], None] = lambda name: None,
-) -> dict[str, Timing]:
+    on_call: Callable[[Any], None] = lambda name: None,
+) -> dict[Any, Timing]:
     """Runs every program once, then again and again, one after the other.
 
     Whatever else the machine does then falls on all of them alike. A program is left out
     of further rounds when it has taken `seconds`, but not before the second call after
     the first, which warms up and does not count.
     """
-    times: dict[str, list[float]] = {name: [] for name in programs}
+    times: dict[Any, list[float]] = {name: [] for name in programs}
     for round_ in range(repeats + 1):
         for name, program in programs.items():
             if round_ > 2 and sum(times[name]) * program.times > seconds:
@@ -113,3 +106,15 @@ def summarized(times: Sequence[float]) -> Timing:
     """
     low, median, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
     return Timing(median, (low, high), len(times))
+
+
+def device() -> str:
+    """The device, in words."""
+    first = jax.devices()[0]
+    if first.platform != "cpu":
+        return first.device_kind
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    name = (names or [platform.processor() or platform.machine()])[0]
+    return f"{os.cpu_count()} cores of {name}"

@@ -1,27 +1,19 @@
-"""The benchmark: networks as published, programs that agree, and their times."""
+"""The benchmark: networks as published, updates that agree, and their times."""
 
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from experiments.benchmark import torch_programs
-from experiments.benchmark.networks import NETWORKS, random_kernels, small
-from experiments.benchmark.programs import (
-    LOSSES,
-    SGD,
-    direct,
-    losses,
-    penalties,
-    yardsticks,
-)
-from experiments.benchmark.timing import Program, compiled, in_turn
-from experiments.models import build
+from experiments.benchmark import networks, parts, timing, torch_programs, updates
+from experiments.benchmark.updates import LOSSES, PENALTIES, SGD, STRENGTH
 from tests.library import oracle
 
-TINY = [(3, 3, 1, 4), (1, 1, 4, 3)]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+TINY = {"first/kernel": (3, 3, 1, 4), "last/kernel": (1, 1, 4, 3)}
 # All parameters that the papers and torchvision count, less those of the last linear
 # layer and, two a channel, of batch normalisation (VGG: less the three linear layers
 # and one bias a channel).
@@ -33,90 +25,98 @@ CONV_PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_have_the_published_number_of_weights(name):
-    assert sum(map(np.prod, NETWORKS[name]())) == CONV_PARAMETERS[name]
-
-
 @pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation promotes
-@pytest.mark.parametrize("name", NETWORKS)
-def test_models_are_made_of_those_kernels(name):
-    model = build({"resnet50": "resnet50-imagenet"}.get(name, name), classes=10)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    shapes = [leaf.shape for leaf in jax.tree.leaves(variables["params"])]
-    kernels = [shape for shape in shapes if len(shape) == 4]
-    assert sorted(kernels) == sorted(NETWORKS[name]())
+@pytest.mark.parametrize("name", CONV_PARAMETERS)
+def test_networks_have_the_published_number_of_weights(name):
+    shapes = networks.kernel_shapes(name).values()
+    assert sum(map(np.prod, shapes)) == CONV_PARAMETERS[name]
 
 
 def test_kernels_have_the_variance_of_an_initializer():
-    (kernel,) = random_kernels([(3, 3, 32, 64)]).values()
+    (kernel,) = networks.random_kernels({"kernel": (3, 3, 32, 64)}).values()
     np.testing.assert_allclose(kernel.std(), 1 / np.sqrt(9 * 32), rtol=0.02)
 
 
-def test_small_kernels_of_the_large_windows():
-    kernels = random_kernels([(3, 3, 2, 4), (1, 1, 2, 2), (3, 3, 1, 4), (3, 3, 4, 4)])
-    shapes = [kernel.shape for kernel in small(kernels, 72).values()]
-    assert shapes == [(3, 3, 2, 4), (3, 3, 1, 4)]
+def numerical_gradient(loss, kernel):
+    """Central differences of a loss in float64."""
+    gradient = np.zeros(kernel.shape)
+    for index in np.ndindex(kernel.shape):
+        step = np.zeros(kernel.shape)
+        step[index] = 1e-6
+        gradient[index] = (loss(kernel + step) - loss(kernel - step)) / 2e-6
+    return gradient
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_losses_are_those_of_the_options(name):
-    kernels = random_kernels(TINY)
-    value, gradient = losses()[name](kernels)
-    exact = sum(
-        oracle.convolutional_similarity(np.asarray(kernel), **LOSSES[name])
-        for kernel in kernels.values()
-    )
-    np.testing.assert_allclose(value, exact, rtol=1e-5)
-    assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, kernels)
+@pytest.mark.parametrize("name", [SGD, *LOSSES])
+def test_updates_take_the_gradient_and_that_of_the_loss(name):
+    kernels = networks.random_kernels(TINY)
+    transformation = updates.transformations()[name]
+    zero = jax.tree.map(jnp.zeros_like, kernels)
+    added, _ = transformation.update(zero, transformation.init(kernels), kernels)
+    for path, kernel in kernels.items():
+        expected = np.zeros(kernel.shape)
+        if name != SGD:
+
+            def loss(kernel):
+                return oracle.convolutional_similarity(kernel, **LOSSES[name])
+
+            expected = numerical_gradient(loss, np.asarray(kernel, np.float64))
+        np.testing.assert_allclose(added[path] / STRENGTH, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_definition_agrees():
-    kernels = random_kernels(TINY)
-    expected, slopes = losses()["adjacent pairs"](kernels)
-    value, gradient = direct()(kernels)
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-        gradient,
-        slopes,
-    )
+def test_update_is_that_of_sgd_with_momentum():
+    kernels = networks.random_kernels(TINY)
+    optimizer = updates.sgd(optax.identity())
+    gradient = jax.tree.map(jnp.ones_like, kernels)
+    carry = (kernels, optimizer.init(kernels))
+    for _ in range(2):
+        carry = updates.update(optimizer)(carry, gradient)
+    moved = 1e-3 * (1 + 1.9)
+    for path, kernel in kernels.items():
+        np.testing.assert_allclose(carry[0][path], kernel - moved, rtol=1e-5)
 
 
 def test_pytorch_agrees():
-    pytest.importorskip("torch", reason="an extra of the benchmark")
-    kernels = random_kernels(TINY)
-    calls = torch_programs.programs(kernels).values()
-    for call, ours in zip(
-        calls, (losses()["adjacent pairs"], penalties()["OCNN"]), strict=True
-    ):
-        value, slopes = call()
-        expected, gradient = ours(kernels)
-        np.testing.assert_allclose(value, expected, rtol=1e-5)
-        for slope, other in zip(slopes, gradient.values(), strict=True):
-            there = np.transpose(other, (3, 2, 0, 1))
-            np.testing.assert_allclose(slope, there, rtol=1e-4, atol=1e-5)
-
-
-def test_yardsticks():
-    kernels = random_kernels(TINY)
-    programs = yardsticks(kernels)
-    copy, arguments = programs["copy"]
-    jax.tree.map(np.testing.assert_array_equal, copy(*arguments), kernels)
-    update, arguments = programs[SGD]
-    updated, _ = update(*arguments)  # the gradient is the kernels themselves
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, 0.9 * b, rtol=1e-6), updated, kernels
+    torch = pytest.importorskip("torch", reason="an extra of the benchmark")
+    kernel = networks.random_kernels(TINY)["first/kernel"]
+    weight = torch.tensor(np.asarray(kernel).transpose(3, 2, 0, 1))
+    exact = oracle.convolutional_similarity(np.asarray(kernel), pairs="adjacent")
+    np.testing.assert_allclose(torch_programs.adjacent(weight), exact, rtol=1e-5)
+    np.testing.assert_allclose(
+        torch_programs.ocnn(weight), PENALTIES["OCNN"](kernel), rtol=1e-5
     )
+    call = torch_programs.update({"kernel": kernel}, torch_programs.adjacent)
+    assert call() == pytest.approx(float(kernel[-1, -1, -1, -1]), rel=1e-4)
+
+
+def test_multiply_adds():
+    x = 0.25
+    chains = [x + i for i in range(8)]
+    for _ in range(3):
+        chains = [y * x + x for y in chains]
+    result = parts.multiply_adds(24, jnp.full(3, x))
+    np.testing.assert_allclose(result, np.full(3, sum(chains)), rtol=1e-6)
+
+
+def test_rates_are_of_bytes_and_operations():
+    took = {"copy": 2.0, "read": 0.5, "few": 1.0, "many": 4.0}
+
+    def clock(programs):
+        assert programs.keys() == took.keys()
+        return {name: timing.Timing(took[name], (0, 0), 1) for name in programs}
+
+    measured = {row["program"]: row["rate"] for row in parts.rates(clock, 1024)}
+    expected = [8 * 1024 / 2e9, 4 * 1024 / 0.5e9, 768 * 1024 / 3e9]
+    np.testing.assert_allclose(list(measured.values()), expected, rtol=1e-12)
 
 
 def test_programs_run_in_turn_and_slow_ones_less_often():
     calls = []
 
     def program(name, seconds):
-        return Program(lambda: (calls.append(name), time.sleep(seconds)), 1)
+        return timing.Program(lambda: (calls.append(name), time.sleep(seconds)))
 
-    timings = in_turn(
+    timings = timing.in_turn(
         {"slow": program("slow", 0.03), "fast": program("fast", 0)},
         seconds=0.01,
         repeats=5,
@@ -127,33 +127,24 @@ def test_programs_run_in_turn_and_slow_ones_less_often():
 
 
 def test_time_of_a_program_is_that_of_one_of_its_runs():
-    program = Program(lambda: time.sleep(0.03), 1, times=1000)
-    timing = in_turn({"often": program}, seconds=0.1, repeats=9)["often"]
-    assert 0.03e-3 <= timing.median < 0.03
-    assert timing.calls <= 4  # that many take more than 0.1 s
+    program = timing.Program(lambda: time.sleep(0.03), times=1000)
+    measured = timing.in_turn({"often": program}, seconds=0.1, repeats=9)["often"]
+    assert 0.03e-3 <= measured.median < 0.03
+    assert measured.calls <= 4  # that many take more than 0.1 s
 
 
-def test_compiled_program_runs_as_often_as_it_says():
-    calls = []
-
-    def counted(kernels):
-        jax.debug.callback(lambda: calls.append(1))
-        return kernels["x"] + 1
-
-    program = compiled(counted, {"x": jnp.ones(3)}, times=5)
-    np.testing.assert_array_equal(program.call(), [2, 2, 2])
-    jax.effects_barrier()
-    assert len(calls) == program.times == 5
+def test_compiled_program_goes_on_from_where_it_was_and_uses_up_no_argument():
+    x = jnp.ones(3)
+    program = timing.compiled(lambda carry, y: carry + y, x, x, times=5)
+    np.testing.assert_array_equal(program.call(), [6, 6, 6])
+    np.testing.assert_array_equal(program.call(), [11, 11, 11])
+    np.testing.assert_array_equal(x, [1, 1, 1])
+    assert program.compile_seconds > 0
 
 
 def test_compiled_program_knows_its_memory():
     x = jnp.ones((256, 256))
-
-    def two_products(kernels):
-        return (kernels["x"] @ kernels["x"]) @ kernels["x"]
-
-    program = compiled(two_products, {"x": x})
-    assert program.extra_memory >= 1  # the first product
-    assert program.weights == x.size
-    assert program.compile_seconds > 0
-    np.testing.assert_array_equal(program.call(), jnp.full_like(x, 256.0**2))
+    program = timing.compiled(lambda carry, y: (carry @ y) @ y, x, x)
+    assert program.extra_memory >= x.nbytes  # the first product
+    fresh = timing.compiled(lambda carry, y: carry + y, x, x)
+    assert fresh.extra_memory == 0

@@ -1,169 +1,92 @@
 """The benchmark as a command: a whole run, one that goes on, and bad options."""
 
 import json
-from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from experiments import command_line, run_folder
+from experiments import command_line
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import environment, parts, report, torch_programs
+from experiments.benchmark import accelerators, counts, networks, parts, report, updates
 from experiments.benchmark.__main__ import Config
-from experiments.benchmark.networks import NETWORKS
-from experiments.benchmark.programs import DIRECT, LOSSES, PENALTIES, SGD
-from experiments.benchmark.timing import Program
+from experiments.benchmark.updates import LOSSES, PENALTIES, SGD
 
-TINY = [(3, 3, 1, 4), (1, 1, 4, 3)]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+TINY = {"first/kernel": (3, 3, 1, 4)}
+FEW = ("all pairs", "scale-free cross-channel")
+SMALLEST = ["--networks", "cnn", "--repeats", "2", "--max-width", "64", "--no-torch"]
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "tiny", lambda: TINY)
+    monkeypatch.setattr(networks, "kernel_shapes", lambda name: TINY)
     monkeypatch.setattr(benchmark, "WIDTHS", (2,))
-    monkeypatch.setattr(parts, "FIXED", 2)
-    monkeypatch.setattr(parts, "GROWTH", {"M": (2, 4)})
+    monkeypatch.setattr(updates, "LOSSES", {name: LOSSES[name] for name in FEW})
+    monkeypatch.setattr(updates, "PENALTIES", {"OCNN": PENALTIES["OCNN"]})
+    monkeypatch.setattr(parts.rates, "__defaults__", (2048,))
 
 
 def run(*argv):
     return command_line.run(benchmark.main, Config, argv, prog="benchmark")
 
 
-SMALLEST = ["--networks", "tiny", "--repeats", "2", "--max-width", "64"]
-SMALLEST += ["--step-batch-size", "0"]
-
-
 def test_a_run_is_told_and_kept(tiny, tmp_path, capsys, monkeypatch):
-    argv = [*SMALLEST, "--no-torch", "--output", str(tmp_path)]
+    argv = [*SMALLEST, "--step-batch-size", "0", "--output", str(tmp_path)]
     assert run(*argv) == 0
     out = capsys.readouterr().out
-    assert str(tmp_path) in out
     table = (tmp_path / "table.txt").read_text()
-    assert table in out
-    measured = json.loads((tmp_path / "tiny.json").read_text())
+    assert table in out and str(tmp_path) in out
+    measured = json.loads((tmp_path / "kernels-cnn.json").read_text())
     rows = {row["program"]: row for row in measured}
-    assert set(rows) == {"copy", SGD, DIRECT, *LOSSES, *PENALTIES}
-    sgd = rows[SGD]["median"] / rows[SGD]["weights"]
+    assert set(rows) == {SGD, *FEW, "OCNN"}
     for name, row in rows.items():
         low, high = row["quartiles"]
-        assert low <= row["median"] <= high
-        relative = row["median"] / row["weights"] / sgd
+        assert low <= row["median"] <= high and row["weights"] == 36
+        relative = row["median"] / rows[SGD]["median"]
         # In the table of all networks, and in the network's own.
-        starts = (f"{name}  ", f"{name} (")
-        summary, own = (row for row in table.splitlines() if row.startswith(starts))
+        summary, own, _ = (x for x in table.splitlines() if x.startswith(f"{name}  "))
         assert float(summary.split()[-1]) == pytest.approx(relative, rel=0.1)
         assert float(own.split()[-5]) == pytest.approx(relative, rel=0.1)
-    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+    assert "copied, GB/s" in table
     # The same command again has nothing left to measure.
-    monkeypatch.setattr(benchmark, "in_turn", None)
+    monkeypatch.setattr(benchmark, "in_turn", pytest.fail)
     (tmp_path / "table.txt").unlink()
     assert run(*argv) == 0
     assert (tmp_path / "table.txt").read_text() == table
     capsys.readouterr()
     assert run(*argv, "--seconds", "1") == 2
     assert "--output holds results of other options: --seconds" in capsys.readouterr().err
-
-
-def measured_on(monkeypatch, device="2 cores", jaxlib="0.10.2", **torch):
-    """Lets the benchmark find that device and those versions; PyTorch only if named."""
-    versions = {"jax": "0.10.2", "jaxlib": jaxlib, **torch}
-
-    def version(name):
-        if name not in versions:
-            raise PackageNotFoundError(name)
-        return versions[name]
-
-    monkeypatch.setattr(environment, "device", lambda: device)
-    monkeypatch.setattr(run_folder, "version", version)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "difference"),
-    [
-        ({"device": "H100"}, {}, "device is 2 cores, and was H100"),
-        ({}, {"jaxlib": "0.10.3"}, "jaxlib is 0.10.3, and was 0.10.2"),
-        ({}, {"torch": "2.6.0"}, "torch is 2.6.0, and was absent"),
-        ({"torch": "2.6.0"}, {}, "torch is absent, and was 2.6.0"),
-    ],
-)
-def test_a_folder_is_of_one_environment(
-    before, after, difference, monkeypatch, tmp_path, capsys
-):
-    monkeypatch.setattr(benchmark, "parts_of", lambda config, torch: {})
-    argv = ["--no-losses", "--output", str(tmp_path)]
-    measured_on(monkeypatch, **before)
-    assert run(*argv) == 0
-    told = (tmp_path / "table.txt").read_text()
-    config = (tmp_path / "config.json").read_text()
-    assert told.startswith(f"Measured on {before.get('device', '2 cores')}; convsim_jax ")
-    measured_on(monkeypatch, **after)
-    capsys.readouterr()
+    monkeypatch.setattr(benchmark, "device", lambda: "another")
     assert run(*argv) == 2
-    assert capsys.readouterr().err == (
-        "error: --output holds results of another environment: "
-        f"{difference} in {tmp_path / 'config.json'}\n"
-    )
-    assert (tmp_path / "table.txt").read_text() == told
-    assert (tmp_path / "config.json").read_text() == config
-    measured_on(monkeypatch, **before)
-    assert run(*argv) == 0
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ('{"options": {}}', "device is 2 cores, and was absent in"),
-        ("[]", "config.json is damaged: it names no options"),
-    ],
-)
-def test_a_folder_of_no_environment_is_refused(
-    config, message, monkeypatch, tmp_path, capsys
-):
-    measured_on(monkeypatch)
-    (tmp_path / "config.json").write_text(config)
-    assert run("--output", str(tmp_path)) == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("argv", "measured"),
-    [
-        ([], [SGD, DIRECT, "PyTorch"]),
-        (["--no-definition"], [SGD, "PyTorch"]),
-        (["--no-torch"], [SGD, DIRECT]),
-    ],
-)
-@pytest.mark.parametrize("installed", [True, False])
-def test_rows_that_can_be_left_out(
-    argv, measured, installed, tiny, monkeypatch, tmp_path
-):
-    measured_on(monkeypatch, **({"torch": "2.6.0"} if installed else {}))
-    monkeypatch.setattr(
-        parts, "on_kernels", lambda kernels, without=(): {SGD: Program(lambda: None, 1)}
-    )
-    monkeypatch.setattr(
-        torch_programs, "programs", lambda kernels: {"PyTorch": lambda: None}
-    )
-    assert run(*SMALLEST, *argv, "--output", str(tmp_path)) == 0
-    rows = json.loads((tmp_path / "tiny.json").read_text())
-    expected = [name for name in measured if installed or name != "PyTorch"]
-    assert [row["program"] for row in rows] == expected
+    error = capsys.readouterr().err
+    assert "--environment is" in error and '"device": "another"' in error
 
 
 def test_a_run_of_training_alone(monkeypatch, tmp_path, capsys, relaxed_jax):
     monkeypatch.setattr(benchmark, "TRAINED", ("cnn",))
-    argv = ["--no-losses", "--no-torch", "--step-batch-size", "2", "--repeats", "2"]
+    argv = [*SMALLEST, "--no-losses", "--step-batch-size", "2"]
     assert run(*argv, "--output", str(tmp_path)) == 0
     rows = json.loads((tmp_path / "training-cnn.json").read_text())
-    assert [row["program"] for row in rows] == [
-        "training step",
-        "all pairs of its kernels",
-        "drawing its images",
-    ]
+    names = [row["program"] for row in rows]
+    assert names == ["training step", SGD, "all pairs", "scale-free cross-channel"]
     assert {row["weights"] for row in rows} == {113_962}
-    table = report.training_table({"cnn": rows})
-    assert table in (tmp_path / "table.txt").read_text()
+    table = report.training_table("cnn", rows)
     assert table in capsys.readouterr().out
-    assert not (tmp_path / "cost.png").exists()
+
+
+def test_pytorch_is_left_out_where_it_is_not_to_be_measured(tiny):
+    torch = pytest.importorskip("torch", reason="an extra of the benchmark")
+
+    def clock(programs):
+        return {name: parts.Timing(1.0, (1.0, 1.0), 1) for name in programs}
+
+    assert torch
+    told = {row["program"] for row in parts.kernels("cnn", clock, torch=True)}
+    ours = {row["program"] for row in parts.kernels("cnn", clock, torch=False)}
+    assert told - ours == {
+        "PyTorch: SGD with momentum",
+        "PyTorch: adjacent pairs",
+        "PyTorch: OCNN",
+    }
 
 
 @pytest.mark.parametrize(
@@ -174,15 +97,52 @@ def test_a_run_of_training_alone(monkeypatch, tmp_path, capsys, relaxed_jax):
         (["--seconds", "0"], "--seconds is 0.0; expected more than 0"),
         (["--max-width", "1"], "--max-width is 1; expected 64 or more"),
         (["--step-batch-size", "-1"], "--step-batch-size is -1; expected 0 or more"),
-        (
-            ["--no-losses", "--step-batch-size", "0"],
-            "--no-losses is given with --step-batch-size 0; expected one of the two",
-        ),
-        (["--repeats", "x"], "--repeats: invalid literal for int() with base 10: 'x'"),
+        (["--no-losses", "--step-batch-size", "0"], "--no-losses is given with"),
+        (["--repeats", "x"], "--repeats: invalid literal for int()"),
+        (["--rates"], "--rates is no option"),
+        (["--compile-for", "b200"], "--compile-for is 'b200'; expected h100, v4, v5e"),
     ],
 )
 def test_bad_options(argv, message, capsys):
     assert run(*argv) == 2
     err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
+    assert message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("kind", "package"), [("h100", "cuda12"), ("v5e", "libtpu")])
+def test_a_compiler_that_is_not_there(kind, package, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(accelerators, "folders", lambda module: [])
+    assert run("--compile-for", kind, "--output", str(tmp_path)) == 2
+    err = capsys.readouterr().err
+    assert package in err and "[accelerators]" in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_compiled_is_told_and_kept(monkeypatch, tmp_path, capsys):
+    """With made-up counts: `make accelerators` compiles in earnest."""
+    made_up = {
+        "program": SGD,
+        "layout": counts.SHARDED,
+        "kernels": 20,
+        "moved": 100e6,
+        "memory": 17e9,
+        "fits": False,
+        "extra_memory": 5e6,
+        "times_moved": 5.0,
+        "times_memory": 0.25,
+        "memory_seconds": 3e-5,
+        "launch_seconds": 4e-5,
+        "exchanged": {"all-reduce": [4_000_000, 2_000_000]},
+    }
+    monkeypatch.setattr(accelerators, "prepare", lambda kinds: None)
+    monkeypatch.setattr(counts, "kernels", lambda kind, name, clock: [made_up])
+    monkeypatch.setattr(counts, "step", lambda kind, name, size, clock: [made_up])
+    argv = ["--compile-for", "h100", "v5e", "--output", str(tmp_path)]
+    assert run(*argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    kernels = [x.split() for x in lines if x.startswith("SGD")]
+    steps = [x.split() for x in lines if x.startswith("4 chips")]
+    assert len(kernels) == len(steps) == 4  # two networks, two accelerators
+    assert kernels[0][3:] == ["20", "5.0", "1.0", "0.25", "0.030", "0.040"]
+    assert " ".join(steps[0]).endswith("20 0.10 17 NO 0.030 0.040 2 all-reduce of 6.0 MB")
+    assert run(*argv) == 0  # nothing is left

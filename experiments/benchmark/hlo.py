@@ -1,0 +1,138 @@
+"""What a compiled program does, by its text in XLA's notation (HLO)."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+# What an instruction costs nothing, or is done beside the others.
+FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all"}
+FREE |= {"copy-start", "slice-start", "partition-id"}
+VIEWS = {"bitcast", "reshape", "tuple", "get-tuple-element"}
+SLICES = {"slice", "dynamic-slice", "gather"}
+COLLECTIVES = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+BITS = {"pred": 8, "bf": 16}
+
+COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* {$")
+INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
+INNER = re.compile(r"(?:body|to_apply|calls|branch_computations)={?%?([\w.\-]+)")
+TRIPS = re.compile(r'known_trip_count":{"n":"(\d+)"')
+ARRAY = re.compile(r"\b(pred|bf|[fsuc])(\d*)\w*\[([\d,]*)\]")
+
+
+class Instruction(NamedTuple):
+    """One line of a program."""
+
+    op: str
+    size: int
+    """Bytes of the result."""
+    operands: list[str]
+    attributes: str
+    root: bool
+
+
+class Work(NamedTuple):
+    """How many kernels run, and how many bytes they read and write."""
+
+    kernels: int
+    bytes: int
+
+
+def parsed(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
+    """The computations of a program by name, each as instructions by name; the entry."""
+    computations: dict[str, dict[str, Instruction]] = {}
+    entry = ""
+    for line in text.splitlines():
+        if heading := COMPUTATION.match(line):
+            here = computations.setdefault(heading[2], {})
+            entry = heading[2] if heading[1] else entry
+        elif found := INSTRUCTION.match(line):
+            root, name, result, op, rest = found.groups()
+            inside, _, attributes = rest.partition(")")
+            operands = re.findall(r"%([\w.\-]+)", inside)
+            here[name] = Instruction(op, size(result), operands, attributes, bool(root))
+    return computations, entry
+
+
+def size(arrays: str) -> int:
+    """Bytes of the arrays in a text.
+
+    >>> size("(f32[2,3]{1,0}, bf16[4], pred[])")
+    33
+    """
+    return (
+        sum(
+            int(BITS.get(kind) or bits)
+            * int(np.prod([int(n) for n in dims.split(",") if n]))
+            for kind, bits, dims in ARRAY.findall(arrays)
+        )
+        // 8
+    )
+
+
+def work(text: str) -> Work:
+    """The kernels of a program and the bytes that they move, loops as often as they run.
+
+    A kernel reads its operands and writes its result; of those that it slices, or
+    updates in place, the slices alone.
+    """
+    computations, entry = parsed(text)
+
+    def of(name: str) -> Work:
+        kernels, moved = 0, 0
+        here = computations[name]
+        for line in here.values():
+            inner = INNER.search(line.attributes)
+            if line.op in FREE or line.op.endswith("-done"):
+                continue
+            if inner and line.op in ("while", "call", "conditional"):
+                trips = TRIPS.search(line.attributes)
+                times, done = int(trips[1]) if trips else 1, of(inner[1])
+                kernels, moved = kernels + times * done[0], moved + times * done[1]
+                continue
+            fused = computations[inner[1]] if inner and line.op == "fusion" else {}
+            kernels += 1
+            moved += written(fused) if fused else line.size
+            parameters = [key for key, one in fused.items() if one.op == "parameter"]
+            for number, operand in enumerate(line.operands):
+                whole = here[operand].size if operand in here else 0
+                moved += min(whole, read(fused, parameters[number])) if fused else whole
+        return Work(kernels, moved)
+
+    return of(entry)
+
+
+def read(fused: dict[str, Instruction], name: str) -> int:
+    """Bytes that the instructions of a fusion read of one of its values."""
+    total = 0
+    for other, line in fused.items():
+        if name not in line.operands:
+            continue
+        if line.op in VIEWS:
+            total += read(fused, other)
+        elif line.op in SLICES:
+            total += line.size
+        elif line.op != "dynamic-update-slice" or line.operands[0] != name:
+            return fused[name].size
+    return total
+
+
+def written(fused: dict[str, Instruction]) -> int:
+    """Bytes that a fusion writes."""
+
+    def of(line: Instruction) -> int:
+        if line.op in VIEWS:
+            return sum(of(fused[operand]) for operand in line.operands)
+        if line.op == "dynamic-update-slice":
+            return fused[line.operands[1]].size
+        return line.size
+
+    return next(of(line) for line in fused.values() if line.root)
+
+
+def exchanged(text: str) -> dict[str, list[int]]:
+    """Of each kind of collective in a program, the bytes of every result."""
+    found: dict[str, list[int]] = {}
+    for result, kind in re.findall(rf"= (.*?) ({COLLECTIVES})(?:-start)?\(", text):
+        found.setdefault(kind, []).append(size(result))
+    return found
