@@ -26,6 +26,7 @@ class LayerRedundancy(NamedTuple):
       dead: Number of maps that are 0 everywhere.
       constant: Number of further maps that have one value everywhere.
       cosine: Mean absolute cosine of two maps of an image; see `feature_map_similarity`.
+      centered_cosine: The same, each map less its mean.
       independent_cosine: What the cosine would be of independent maps, on many positions,
         with the means and mean squares of these: after a ReLU of normal maps `1 / pi`.
     """
@@ -38,6 +39,7 @@ class LayerRedundancy(NamedTuple):
     dead: int
     constant: int
     cosine: float
+    centered_cosine: float
     independent_cosine: float
 
     def cells(self) -> list[str]:
@@ -50,10 +52,11 @@ class LayerRedundancy(NamedTuple):
             str(self.constant),
             f"{self.cosine:.3f}",
             f"{self.independent_cosine:.3f}",
+            f"{self.centered_cosine:.3f}",
         ]
 
 
-COLUMNS = "effective", "|corr|", "twin", "dead", "constant", "|cos|", "if independent"
+COLUMNS = "effective |corr| twin dead constant |cos| independent centered".split()
 
 
 class RedundancyReport(NamedTuple):
@@ -99,8 +102,8 @@ def redundancy_report(maps: Mapping[str, chex.Array]) -> RedundancyReport:
       >>> import jax.numpy as jnp
       >>> a, b = jnp.array([0.0, 4, 0, 4]), jnp.array([0.0, 1, 1, 0])
       >>> print(redundancy_report({"conv": jnp.stack([a, b, 3 * b, 0 * b], -1)[None]}))
-      layer  shape  effective  |corr|   twin  dead  constant  |cos|  if independent
-      conv   1x4x4   1.8 of 4   0.167  0.500     1         0  0.333           0.250
+      layer  shape  effective  |corr|   twin  dead  constant  |cos|  independent  centered
+      conv   1x4x4   1.8 of 4   0.167  0.500     1         0  0.333        0.250     0.167
     """
     if not maps:
         raise ValueError("maps is empty; expected the feature maps of one layer or more")
@@ -129,6 +132,7 @@ def layer_redundancy(maps: chex.Array, name: str = "maps") -> LayerRedundancy:
         dead=int(dead.sum()),
         constant=int((~varied & ~dead).sum()),
         cosine=cosine,
+        centered_cosine=float(feature_map_similarity(maps, center=True)),
         independent_cosine=_mean_over_pairs(np.abs(np.outer(direction, direction))),
     )
 

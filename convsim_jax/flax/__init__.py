@@ -15,7 +15,6 @@ try:
 except ImportError as error:
     raise ImportError("convsim_jax.flax needs Flax: pip install flax") from error
 
-from convsim_jax._feature_maps import feature_map_similarity
 from convsim_jax._redundancy import COLUMNS, LayerRedundancy, layer_redundancy
 from convsim_jax._table import aligned_table
 from convsim_jax.flax._capture import run_linen, run_nnx
@@ -58,12 +57,9 @@ class LayerFeatureMapSimilarity(NamedTuple):
 
     def rows(self) -> list[list[str]]:
         """Two rows of the table: before the activation, and after it."""
-        sides = [
-            ("before", self.redundancy_before, self.before_centered),
-            ("after", self.redundancy_after, self.after_centered),
-        ]
-        rows = [[side, *row.cells(), f"{cosine:.3f}"] for side, row, cosine in sides]
-        return [[self.path, "x".join(map(str, self.shape)), *rows[0]], ["", "", *rows[1]]]
+        before = ["before", *self.redundancy_before.cells()]
+        after = ["after", *self.redundancy_after.cells()]
+        return [[self.path, "x".join(map(str, self.shape)), *before], ["", "", *after]]
 
 
 class FeatureMapReport(NamedTuple):
@@ -77,7 +73,7 @@ class FeatureMapReport(NamedTuple):
 
     def __str__(self) -> str:
         return aligned_table(
-            ["layer", "shape", "activation", *COLUMNS, "|cos| centered"],
+            ["layer", "shape", "activation", *COLUMNS],
             [row for layer in self.layers for row in layer.rows()],
         )
 
@@ -169,8 +165,6 @@ def feature_map_report(
     """How redundant the feature maps of each conv layer are, as a table.
 
     A row before the activation and one after it, with the columns of `redundancy_report`.
-    Centered, each map less its mean: what is left when the constant part, which all
-    maps of a natural image share, does not count.
 
     Args:
       model: As in `capture_feature_maps`, which says what is captured and what is not.
@@ -205,16 +199,6 @@ def feature_map_report(
 
 
 def _row(path: str, before: jax.Array, after: jax.Array) -> LayerFeatureMapSimilarity:
-    sides = before, after
-    rows = [layer_redundancy(maps) for maps in sides]
-    centered = [float(feature_map_similarity(maps, center=True)) for maps in sides]
-    return LayerFeatureMapSimilarity(
-        path,
-        before.shape,
-        before=rows[0].cosine,
-        after=rows[1].cosine,
-        before_centered=centered[0],
-        after_centered=centered[1],
-        redundancy_before=rows[0],
-        redundancy_after=rows[1],
-    )
+    first, last = layer_redundancy(before), layer_redundancy(after)
+    cosines = first.cosine, last.cosine, first.centered_cosine, last.centered_cosine
+    return LayerFeatureMapSimilarity(path, first.shape, *cosines, first, last)
