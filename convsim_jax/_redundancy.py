@@ -56,7 +56,8 @@ class LayerRedundancy(NamedTuple):
         ]
 
 
-COLUMNS = "effective |corr| twin dead constant |cos| independent centered".split()
+COLUMNS = ["effective", "|corr|", "twin", "dead", "constant"]
+COLUMNS += ["|cos|", "independent", "centered"]
 
 
 class RedundancyReport(NamedTuple):
