@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from experiments.models import convolution
-from experiments.models.convolution import compiler_options, convolve
+from experiments.models.convolution import (
+    compiler_options,
+    convolve,
+    convolve_patches,
+)
 from experiments.models.layers import HE, max_pool
 
 xla = partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -148,3 +152,23 @@ def test_he_initialization():
     kernel = HE(jax.random.key(0), (3, 3, 32, 64))
     np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 64)), rtol=0.02)
     assert abs(kernel).max() > 3.5 * kernel.std()  # not cut off at two deviations
+
+
+@pytest.mark.parametrize("window", [(3, 3), (1, 5)])
+def test_a_product_of_patches_is_the_same_convolution(window, x64):
+    images, kernel = operands(window)
+    expected = xla(images, kernel, (1, 1), "SAME")
+    np.testing.assert_allclose(convolve_patches(images, kernel), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize(("size", "by_patches"), [((2, 2), True), ((3, 3), False)])
+def test_tiny_images_are_taken_apart_into_patches(size, by_patches, x64):
+    given = operands((3, 3), size)
+
+    def maps(conv):
+        return partial(conv, window_strides=(1, 1), padding="SAME")
+
+    assert_agree(maps, *given)
+    assert (
+        "conv_general" not in str(jax.make_jaxpr(maps(convolve))(*given))
+    ) == by_patches
