@@ -3,79 +3,28 @@
 For that the files have to be in the `array_record` format.
 """
 
+import contextlib
 import difflib
-import hashlib
 import importlib.util
 import logging
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import tensorflow_datasets as tfds
 
+from experiments.data.indexed import Indexed
 from experiments.data.pictures import MODES
-from experiments.data.source import Examples, Source, sample
+from experiments.data.source import Source
 
 SCORED = ("test", "validation")
 DOWNLOAD_HOST = "https://storage.googleapis.com"
 SECONDS_TO_CONNECT = 5
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # which TFDS advises through
-
-
-@dataclass(frozen=True)
-class Prepared(Examples):
-    """Images of one split.
-
-    Attributes:
-        data: what TFDS calls a data source, with the images still encoded.
-        files: that the images are in.
-        where: what an error calls the split.
-        channels: of every image.
-    """
-
-    data: Any
-    files: Sequence[Path]
-    where: str
-    channels: int
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def checksum(self, *, local: bool = False) -> str:
-        """Of names and sizes of the files, and a sample of what is in them."""
-        digest = hashlib.sha256(str(len(self)).encode())
-        for file in self.files:
-            about = file.stat()
-            known = (str(file), about.st_mtime_ns) if local else file.name
-            digest.update(repr((known, about.st_size)).encode())
-        for record in self.records(sample(len(self))):
-            digest.update(repr((record["image"], int(record["label"]))).encode())
-        return digest.hexdigest()
-
-    def records(self, indices: Sequence[int]) -> Sequence[Any]:
-        """Examples as TFDS has them."""
-        try:
-            return self.data.__getitems__([int(index) for index in indices])
-        except Exception as error:
-            raise ValueError(f"{self.where} cannot be read: {error}") from error
-
-    def picture(self, record: Any) -> tuple[PIL.Image.Image, int]:
-        """An image, which TFDS has not decoded."""
-        if not record["image"]:  # as of a file cut short
-            raise ValueError("its record is empty")
-        return PIL.Image.open(BytesIO(record["image"])), int(record["label"])
-
-    def title(self, index: int) -> str:
-        """Names the dataset, the split and the image."""
-        return f"image {index} of {self.where}"
 
 
 def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
@@ -118,14 +67,14 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
         if isinstance(feature, tfds.features.Image)
     }
 
-    def examples(split: str) -> Prepared:
+    def examples(split: str) -> Indexed:
         title = f"{split} of {where}"
         try:
             data = builder.as_data_source(split=split, decoders=encoded)
         except Exception as error:
             raise ValueError(f"{title} cannot be read: {error}") from error
         files = [Path(file) for file in splits[split].filepaths]
-        return Prepared(data, files, title, shape[-1])
+        return Indexed(data, len(class_names), title, shape[-1], files)
 
     test = examples(scored[0])
     if len(scored) > 1 and test.records([0])[0]["label"] < 0:  # as of ImageNet
@@ -196,25 +145,16 @@ def _not_found(name: str, dataset: str, folder: Path) -> str:
 
 def _downloaded(name: str, folder: Path) -> Any:
     """Has TFDS prepare a dataset, once it is likely that it can."""
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ValueError(
-            f"--download: TFDS needs TensorFlow to prepare {name!r}, and it is not "
-            "installed: pip install tensorflow"
-        )
-    try:  # TFDS itself would go on trying for minutes
-        urllib.request.urlopen(DOWNLOAD_HOST, timeout=SECONDS_TO_CONNECT).close()
-    except urllib.error.HTTPError:
-        pass  # an answer, if not to this address
-    except OSError as error:
-        raise ValueError(
-            f"--download: {name!r} cannot be downloaded, {DOWNLOAD_HOST} does not "
-            f"answer: {error}"
-        ) from error
     try:
+        if importlib.util.find_spec("tensorflow") is None:
+            raise ValueError("TFDS needs TensorFlow for that: pip install tensorflow")
+        # TFDS itself would go on trying for minutes; an HTTP error is an answer.
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(DOWNLOAD_HOST, timeout=SECONDS_TO_CONNECT).close()
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
     except Exception as error:
         raise ValueError(
-            f"--download: TFDS failed to prepare {name!r} in {folder}: {error}"
+            f"--download: {name!r} cannot be prepared in {folder}: {error}"
         ) from error
     return builder

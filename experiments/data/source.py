@@ -25,11 +25,14 @@ class Examples(ABC):
 
     Attributes:
         channels: of every image, whatever its file has.
-        in_memory: whether the images are there already, so that a cache gains nothing.
     """
 
     channels: int
-    in_memory = False
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images are there already, so that a cache gains nothing."""
+        return False
 
     @abstractmethod
     def __len__(self) -> int:

@@ -40,17 +40,15 @@ def convolve(
     groups and of more or fewer than two axes are XLA's everywhere.
 
     Args:
-        images: shape `(batch, height, width, C)`.
+        images: shape `(batch, height, width, C)`; the result's is `(batch, height, width,
+            M)`.
         kernel: shape `(*window, C, M)`.
-        window_strides: as `lax.conv_general_dilated` takes it.
+        window_strides: as `lax.conv_general_dilated` takes it, as all that follow.
         padding: likewise.
         lhs_dilation: likewise.
         rhs_dilation: likewise.
         feature_group_count: likewise.
         **options: likewise.
-
-    Returns:
-        Feature maps `(batch, height, width, M)`.
     """
     if jax.default_backend() != "cpu" or feature_group_count > 1 or images.ndim != 4:
         return lax.conv_general_dilated(
@@ -99,12 +97,7 @@ def convolve_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
     On CPUs it is five times as fast as XLA's on images of 2x2 pixels, and slower on those
     of 8x8 and more. It takes memory: each pixel is there once for each tap of the window.
 
-    Args:
-        images: shape `(batch, height, width, C)`.
-        kernel: shape `(*window, C, M)`, of an odd window.
-
-    Returns:
-        Feature maps `(batch, height, width, M)`.
+    The window is odd.
     """
     height, width, C, M = kernel.shape
     edges = [(height // 2, height // 2), (width // 2, width // 2)]

@@ -58,6 +58,28 @@ class Classifier(nn.Module):
         return nn.Dense(self.classes, dtype=self.dtype)(features).astype(jnp.float32)
 
 
+class Block(nn.Module):
+    """What residual blocks have in common.
+
+    Attributes:
+        channels: of its maps.
+        stride: of one of its convs.
+        activation: between its convs.
+        norm: makes a batch normalisation.
+        dtype: to compute in.
+    """
+
+    channels: int
+    stride: int
+    activation: Callable[[jax.Array], jax.Array]
+    norm: Callable[[], nn.Module]
+    dtype: Any
+
+    def conv(self, channels: int, window: int, stride: int = 1) -> nn.Conv:
+        """A convolution in the block's precision."""
+        return conv(channels, window, stride, dtype=self.dtype)
+
+
 def conv(
     channels: int,
     window: int,
@@ -65,7 +87,6 @@ def conv(
     *,
     dtype: Any,
     use_bias: bool = False,
-    kernel_init: nn.initializers.Initializer = HE,
 ) -> nn.Conv:
     """A convolution that is padded as much on every side.
 
@@ -75,7 +96,6 @@ def conv(
         stride: along both axes.
         dtype: to compute in.
         use_bias: whether it adds a number to each channel.
-        kernel_init: draws the kernel.
     """
     return nn.Conv(
         channels,
@@ -84,7 +104,7 @@ def conv(
         padding=window // 2,
         dtype=dtype,
         use_bias=use_bias,
-        kernel_init=kernel_init,
+        kernel_init=HE,
         conv_general_dilated=convolve,
     )
 

@@ -1,13 +1,12 @@
 """Residual networks: He et al., arXiv 1512.03385."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
 
-from experiments.models.layers import Classifier, conv, scaled
+from experiments.models.layers import Block, Classifier, conv, scaled
 
 
 class ResNet(Classifier):
@@ -57,46 +56,32 @@ class ResNet(Classifier):
         return self.logits(x.mean((1, 2)))
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(Block):
     """Two 3x3 convs, and a shortcut, which is a 1x1 conv where the shape changes."""
-
-    channels: int
-    stride: int
-    activation: Callable[[jax.Array], jax.Array]
-    norm: Callable[[], nn.Module]
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Feature maps `(batch, height, width, channels)` to the next."""
-        of = partial(conv, dtype=self.dtype)
-        y = self.activation(self.norm()(of(self.channels, 3, self.stride)(x)))
-        y = self.norm()(of(self.channels, 3)(y))
+        y = self.activation(self.norm()(self.conv(self.channels, 3, self.stride)(x)))
+        y = self.norm()(self.conv(self.channels, 3)(y))
         if x.shape != y.shape:
-            x = self.norm()(of(self.channels, 1, self.stride)(x))
+            x = self.norm()(self.conv(self.channels, 1, self.stride)(x))
         return self.activation(x + y)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Block):
     """1x1, 3x3 and 1x1 convs, and a shortcut as in `BasicBlock`.
 
     The last conv has four times the channels. The stride is the 3x3 conv's, which costs
     a little and gains accuracy over the first conv's, where the paper has it.
     """
 
-    channels: int
-    stride: int
-    activation: Callable[[jax.Array], jax.Array]
-    norm: Callable[[], nn.Module]
-    dtype: Any
-
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Feature maps `(batch, height, width, channels)` to the next."""
-        of = partial(conv, dtype=self.dtype)
-        y = self.activation(self.norm()(of(self.channels, 1)(x)))
-        y = self.activation(self.norm()(of(self.channels, 3, self.stride)(y)))
-        y = self.norm()(of(4 * self.channels, 1)(y))
+        y = self.activation(self.norm()(self.conv(self.channels, 1)(x)))
+        y = self.activation(self.norm()(self.conv(self.channels, 3, self.stride)(y)))
+        y = self.norm()(self.conv(4 * self.channels, 1)(y))
         if x.shape != y.shape:
-            x = self.norm()(of(4 * self.channels, 1, self.stride)(x))
+            x = self.norm()(self.conv(4 * self.channels, 1, self.stride)(x))
         return self.activation(x + y)

@@ -1,13 +1,9 @@
 """Wide residual networks: Zagoruyko and Komodakis, arXiv 1605.07146."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import flax.linen as nn
 import jax
 
-from experiments.models.layers import Classifier, conv, scaled
+from experiments.models.layers import Block, Classifier, conv, scaled
 
 
 class WideResNet(Classifier):
@@ -45,25 +41,18 @@ class WideResNet(Classifier):
         return self.logits(self.activate(norm()(x)).mean((1, 2)))
 
 
-class PreActivationBlock(nn.Module):
+class PreActivationBlock(Block):
     """Two 3x3 convs of normalised and activated maps, and a shortcut.
 
     The shortcut is a 1x1 conv of these where the number of channels changes.
     """
 
-    channels: int
-    stride: int
-    activation: Callable[[jax.Array], jax.Array]
-    norm: Callable[[], nn.Module]
-    dtype: Any
-
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Feature maps `(batch, height, width, channels)` to the next."""
-        of = partial(conv, dtype=self.dtype)
         active = self.activation(self.norm()(x))
-        y = of(self.channels, 3, self.stride)(active)
-        y = of(self.channels, 3)(self.activation(self.norm()(y)))
+        y = self.conv(self.channels, 3, self.stride)(active)
+        y = self.conv(self.channels, 3)(self.activation(self.norm()(y)))
         if x.shape != y.shape:
-            x = of(self.channels, 1, self.stride)(active)
+            x = self.conv(self.channels, 1, self.stride)(active)
         return x + y

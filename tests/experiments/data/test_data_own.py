@@ -10,7 +10,7 @@ from experiments.data.load import load
 from experiments.data.open import open_source
 from experiments.data.own import from_splits
 from experiments.data.stream import train_stream
-from tests.experiments.data.data_cases import examples
+from tests.experiments.data.data_cases import encoded, examples
 
 IMAGES, LABELS = examples(9)
 TRAIN, TEST = (IMAGES[:6], LABELS[:6]), (IMAGES[6:], LABELS[6:])
@@ -53,6 +53,9 @@ def test_classes_of_arrays_are_counted_and_grey_images_need_no_last_axis():
         train=(IMAGES[:6, ..., 0], LABELS[:6]), test=(IMAGES[6:, ..., :1], [0] * 3)
     )
     assert grey.class_names == ("0", "1", "2") and grey.shape == (8, 9, 1)
+    assert source(
+        train=as_source((map(encoded, IMAGES), LABELS)), class_names="abc"
+    ).shape == (8, 9, 3)
     np.testing.assert_array_equal(grey.examples("train")[1][0], IMAGES[1, ..., :1])
 
 

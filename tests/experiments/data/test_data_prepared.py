@@ -239,9 +239,9 @@ def test_download_without_tensorflow(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (urllib.error.URLError("no route"), "cannot be downloaded, .* no route"),
+        (urllib.error.URLError("no route"), "cannot be prepared in .*: .*no route"),
         (urllib.error.HTTPError("", 404, "Not Found", None, None), "in .*: checksum"),
-        (io.BytesIO(), "failed to prepare 'mnist' in .*: checksum"),
+        (io.BytesIO(), "cannot be prepared in .*: checksum"),
     ],
 )
 def test_download_that_fails(tmp_path, monkeypatch, answer, message):
