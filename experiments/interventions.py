@@ -18,11 +18,9 @@ from experiments.initializations import (
     then_norms_of_paper,
 )
 from experiments.losses import (
-    COSINE,
-    IMAGE_METRIC,
-    MATCHED,
-    PAPER,
+    LOSSES,
     SCALE_FREE,
+    TITLES,
     Added,
     Options,
     Pairs,
@@ -138,187 +136,113 @@ class Intervention(NamedTuple):
 
 
 def initializing(
-    role: Role, summary: str, before: Initialization, control: str | None = None
+    loss: str, how: str = "", control: str | None = None, **fixed: Any
 ) -> Intervention:
-    """What is done before training alone."""
-    return Intervention(role, summary, before, control=control)
+    """A loss minimised before training, with some of its options fixed."""
+    summary = f"{TITLES[loss]} minimised before training{how}"
+    before = minimizing(LOSSES[loss], **fixed)
+    return Intervention(role_of(loss), summary, before, control=control)
 
 
 def regularizing(
-    role: Role,
-    summary: str,
-    loss: Added,
+    loss: str,
     weakest: float,
     strength: float,
+    how: str = "",
     control: str | None = None,
     **options: Any,
 ) -> Intervention:
-    """What is added in training alone, tried in four powers of ten."""
+    """A loss added in training, tried in four powers of ten."""
     tried = tuple(weakest * 10.0**power for power in range(4))
-    during = Regularization(loss, strength, tried, **options)
-    return Intervention(role, summary, UNCHANGED, during, "during", control)
+    during = Regularization(LOSSES[loss], strength, tried, **options)
+    summary = f"{TITLES[loss]} added in training{how}"
+    return Intervention(role_of(loss), summary, UNCHANGED, during, "during", control)
 
 
-def shrunk(intervention: Intervention, name: str) -> Intervention:
+def role_of(loss: str) -> Role:
+    """What a loss is compared for."""
+    if isinstance(LOSSES[loss], Similarity):
+        return "similarity"
+    return "control" if loss == "image-metric" else "orthogonality"
+
+
+def shrunk(name: str) -> Intervention:
     """100 steps of an initialization, then the norms that the paper's loss reaches."""
-    return intervention._replace(
+    return INTERVENTIONS[name]._replace(
         summary=f"100 steps of {name}, then scaled to the norms of paper-init",
-        before=then_norms_of_paper(intervention.before),
+        before=then_norms_of_paper(INTERVENTIONS[name].before),
         control="shrunk",
     )
 
 
-def decorrelating(summary: str, loss: Added, before: Initialization) -> Intervention:
+def decorrelating(
+    how: str, loss: Added, before: Initialization = UNCHANGED
+) -> Intervention:
     """What decorrelates the maps in training."""
     during = Regularization(loss, 1.0, OF_MAPS)
-    return Intervention("similarity", summary, before, during, "during")
+    return Intervention("similarity", how, before, during, "during")
 
 
+KEPT = ", norms kept"
+ADJACENT = " of adjacent pairs, as its code has it"
+DECOUPLED = ", decoupled from the preconditioner"
 NORM_KEPT = minimizing(SCALE_FREE, preserve_norm=True)
-SHRUNK = then_norms_of_paper(minimizing(SCALE_FREE))
-
 INTERVENTIONS: dict[str, Intervention] = {
     "none": Intervention("baseline", "the network as it is: the baseline"),
     # Before training.
-    "paper-init": initializing(
-        "similarity",
-        "the paper's loss minimised before training",
-        minimizing(PAPER),
-        "shrunk",
-    ),
-    "paper-norm-init": initializing(
-        "similarity",
-        "the paper's loss minimised before training, each output channel's norm kept",
-        minimizing(PAPER, preserve_norm=True),
-    ),
-    "paper-adjacent-init": initializing(
-        "similarity",
-        "the paper's loss minimised before training, adjacent pairs, as its code has it",
-        minimizing(PAPER, pairs="adjacent"),
-        "shrunk",
-    ),
-    "scale-free-init": initializing(
-        "similarity",
-        "the scale-free cross-channel loss minimised before training",
-        minimizing(SCALE_FREE),
-    ),
+    "paper-init": initializing("paper", control="shrunk"),
+    "paper-norm-init": initializing("paper", KEPT, preserve_norm=True),
+    "paper-adjacent-init": initializing("paper", ADJACENT, "shrunk", pairs="adjacent"),
+    "scale-free-init": initializing("scale-free"),
     "scale-free-norm-init": initializing(
-        "similarity", "scale-free-init, each output channel's norm kept", NORM_KEPT
+        "scale-free", ", norms kept", preserve_norm=True
     ),
-    "scale-free-scaled": initializing(
+    "scale-free-scaled": Intervention(
         "similarity",
         "100 steps of scale-free-norm-init, then times a factor",
         then_factor(NORM_KEPT),
-        "scaled",
+        control="scaled",
     ),
-    "matched-init": initializing(
-        "similarity",
-        "the scale-free loss of matched channels minimised before training",
-        minimizing(MATCHED),
-    ),
-    "cosine-init": initializing(
-        "orthogonality", "kernels made orthogonal", minimizing(COSINE)
-    ),
-    "image-metric-init": initializing(
-        "control",
-        "kernels made orthogonal in the metric of natural images",
-        minimizing(IMAGE_METRIC),
-    ),
-    "zero-mean": initializing(
+    "matched-init": initializing("matched"),
+    "cosine-init": initializing("cosine"),
+    "image-metric-init": initializing("image-metric"),
+    "zero-mean": Intervention(
         "control",
         "a fraction of each spatial filter's mean taken away, the norm kept",
         ZERO_MEAN,
     ),
-    "shrunk": initializing(
+    "shrunk": Intervention(
         "control",
         "random kernels scaled to the norms that paper-init reaches",
         then_norms_of_paper(UNCHANGED),
     ),
-    "scaled": initializing(
+    "scaled": Intervention(
         "control", "random kernels times a factor", then_factor(UNCHANGED)
     ),
     # In training. The defaults of paper-reg and scale-free-reg are the largest of four
     # that left the accuracy on held-out digits as it was, in the first epochs too.
-    "paper-reg": regularizing(
-        "similarity", "the paper's loss added in training", PAPER, 1e-4, 1e-3, "decay"
-    ),
+    "paper-reg": regularizing("paper", 1e-4, 1e-3, control="decay"),
     "paper-adjacent-reg": regularizing(
-        "similarity",
-        "the paper's loss added in training, adjacent pairs, as its code has it",
-        PAPER,
-        1e-2,
-        1e-1,
-        "decay",
-        pairs="adjacent",
+        "paper", 1e-2, 1e-1, ADJACENT, "decay", pairs="adjacent"
     ),
     "paper-decoupled-reg": regularizing(
-        "similarity",
-        "the paper's loss added in training, decoupled from the momentum",
-        PAPER,
-        1e-4,
-        1e-3,
-        "decay",
-        decoupled=True,
+        "paper", 1e-4, 1e-3, DECOUPLED, "decay", decoupled=True
     ),
-    "scale-free-reg": regularizing(
-        "similarity",
-        "the scale-free cross-channel loss added in training",
-        SCALE_FREE,
-        1e-2,
-        0.3,
-    ),
+    "scale-free-reg": regularizing("scale-free", 1e-2, 0.3),
     "scale-free-decoupled-reg": regularizing(
-        "similarity",
-        "the scale-free cross-channel loss added in training, decoupled",
-        SCALE_FREE,
-        1e-1,
-        1.0,
-        decoupled=True,
+        "scale-free", 1e-1, 1.0, DECOUPLED, decoupled=True
     ),
-    "matched-reg": regularizing(
-        "similarity",
-        "the scale-free loss of matched channels added in training",
-        MATCHED,
-        1e-2,
-        0.1,
-    ),
-    "cosine-reg": regularizing(
-        "orthogonality",
-        "kernel cosine similarity, squared, added in training",
-        COSINE,
-        1e-1,
-        1.0,
-    ),
-    "so-reg": regularizing(
-        "orthogonality",
-        "soft orthogonality added in training",
-        losses.SOFT_ORTHOGONALITY,
-        1e-4,
-        1e-3,
-    ),
-    "srip-reg": regularizing(
-        "orthogonality",
-        "spectral restricted isometry (SRIP) added in training",
-        losses.RESTRICTED_ISOMETRY,
-        1e-3,
-        1e-2,
-    ),
-    "ocnn-reg": regularizing(
-        "orthogonality",
-        "convolutional orthogonality (OCNN) added in training",
-        losses.CONVOLUTIONAL_ORTHOGONALITY,
-        1e-4,
-        1e-3,
-    ),
+    "matched-reg": regularizing("matched", 1e-2, 0.1),
+    "cosine-reg": regularizing("cosine", 1e-1, 1.0),
+    "so-reg": regularizing("so", 1e-4, 1e-3),
+    "srip-reg": regularizing("srip", 1e-3, 1e-2),
+    "ocnn-reg": regularizing("ocnn", 1e-4, 1e-3),
     "decorrelate": decorrelating(
-        "the maps of each layer decorrelated in training",
-        losses.DECORRELATION,
-        UNCHANGED,
+        "the maps of each layer decorrelated in training", losses.DECORRELATION
     ),
     "decorrelate-own": decorrelating(
         "decorrelate, each layer's input being given: its kernel alone answers for it",
         losses.OWN_DECORRELATION,
-        UNCHANGED,
     ),
     "decorrelate+scale-free-norm-init": decorrelating(
         "scale-free-norm-init, then decorrelate", losses.DECORRELATION, NORM_KEPT
@@ -329,18 +253,18 @@ INTERVENTIONS: dict[str, Intervention] = {
         tunes="rate",
         optimizer="muon",
     ),
-    "decay": regularizing(
-        "control", "weight decay of the conv kernels", losses.DECAY, 1e-3, DECAY
+    "decay": Intervention(
+        "control",
+        "weight decay of the conv kernels",
+        during=Regularization(losses.DECAY, DECAY, (1e-3, 1e-2, 1e-1, 1.0)),
+        tunes="during",
     ),
 }
 # The same kernels with the norms that are best for the paper's loss.
 INTERVENTIONS |= {
-    f"{name.removesuffix('-init')}-shrunk": shrunk(INTERVENTIONS[name], name)
+    f"{name.removesuffix('-init')}-shrunk": shrunk(name)
     for name in (
-        "scale-free-init",
-        "matched-init",
-        "cosine-init",
-        "image-metric-init",
+        *("scale-free-init", "matched-init", "cosine-init", "image-metric-init"),
         "zero-mean",
     )
 }
@@ -348,17 +272,14 @@ INTERVENTIONS |= {
 INTERVENTIONS |= {
     f"decay+{name}": INTERVENTIONS[name].then_decay()
     for name in (
-        "shrunk",
-        "scale-free-shrunk",
-        "scale-free-norm-init",
-        "cosine-init",
-        "image-metric-init",
+        *("shrunk", "scale-free-shrunk", "scale-free-norm-init"),
+        *("cosine-init", "image-metric-init"),
     )
 }
 INTERVENTIONS["scale-free-shrunk-decay"] = INTERVENTIONS["decay"]._replace(
     role="similarity",
     summary="scale-free-shrunk of 30 steps, then weight decay of the conv kernels",
-    before=SHRUNK._replace(amount=30.0),
+    before=INTERVENTIONS["scale-free-shrunk"].before._replace(amount=30.0),
     control="decay",
 )
 # Names that run folders of earlier versions have.

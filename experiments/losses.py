@@ -180,12 +180,26 @@ def squared_cosine_on_images(kernel: jax.Array) -> jax.Array:
 
 PAPER = Similarity(channels="matched", normalize=False)
 SCALE_FREE = Similarity(channels="cross", normalize=True)
-MATCHED = Similarity(channels="matched", normalize=True)
-COSINE = Penalty(squared_cosine)
-IMAGE_METRIC = Penalty(squared_cosine_on_images)
-SOFT_ORTHOGONALITY = Penalty(orthogonality.soft_orthogonality)
-RESTRICTED_ISOMETRY = Penalty(orthogonality.spectral_restricted_isometry)
-CONVOLUTIONAL_ORTHOGONALITY = Penalty(orthogonality.convolutional_orthogonality)
+LOSSES: dict[str, Similarity | Penalty] = {
+    "paper": PAPER,
+    "scale-free": SCALE_FREE,
+    "matched": Similarity(channels="matched", normalize=True),
+    "cosine": Penalty(squared_cosine),
+    "image-metric": Penalty(squared_cosine_on_images),
+    "so": Penalty(orthogonality.soft_orthogonality),
+    "srip": Penalty(orthogonality.spectral_restricted_isometry),
+    "ocnn": Penalty(orthogonality.convolutional_orthogonality),
+}
+TITLES = {
+    "paper": "the paper's loss",
+    "scale-free": "the scale-free cross-channel loss",
+    "matched": "the scale-free loss of matched channels",
+    "cosine": "squared kernel cosine similarity",
+    "image-metric": "the same in the metric of natural images",
+    "so": "soft orthogonality",
+    "srip": "spectral restricted isometry (SRIP)",
+    "ocnn": "convolutional orthogonality (OCNN)",
+}
 DECORRELATION = Decorrelation()
 OWN_DECORRELATION = Decorrelation(own=True)
 DECAY = Decay()
