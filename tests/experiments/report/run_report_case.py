@@ -29,28 +29,26 @@ def history(seeds=3, epochs=30, *, validation=True, diverged_at=None):
     """Curves that fall and rise as such curves do; with a row before training."""
     generator = np.random.default_rng(0)
 
-    def epoch(number):
-        done = number / max(epochs, 1)
+    def noisy(number, value, known=True):
+        values = value * (1 + 0.02 * generator.normal(size=seeds))
+        gone = [number >= (diverged_at or {}).get(i, np.inf) for i in range(seeds)]
+        return np.where(gone, np.nan, values) if known else np.full(seeds, np.nan)
 
-        def noisy(value, spread, known=True):
-            values = value + spread * generator.normal(size=seeds)
-            gone = [number >= (diverged_at or {}).get(i, np.inf) for i in range(seeds)]
-            return np.where(gone, np.nan, values) if known else np.full(seeds, np.nan)
-
-        return Epoch(
+    return [
+        Epoch(
             epoch=number,
             seconds=12.5 * (number > 0),
             images_per_second=10800.0 if number else np.nan,
-            learning_rate=0.05 * float(np.cos(np.pi * done / 2)),
-            loss=noisy(0.1 + 2.2 * np.exp(-5 * done), 0.03, number > 0),
-            train_accuracy=noisy(99 - 60 * np.exp(-5 * done), 0.5, number > 0),
-            accuracy=noisy(93 - 83 * np.exp(-6 * done), 0.4, validation),
-            paper_loss=noisy(719 * np.exp(-4 * done) + 5, 2),
-            scale_free_loss=noisy(2.5 - 0.4 * done, 0.02),
-            norm=noisy(15 + 3 * done, 0.1),
+            learning_rate=0.05 * float(np.cos(np.pi * number / max(epochs, 1) / 2)),
+            loss=noisy(number, 0.1 + 2.2 * np.exp(-number), number > 0),
+            train_accuracy=noisy(number, 99 - 60 * np.exp(-number), number > 0),
+            accuracy=noisy(number, 93 - 83 * np.exp(-number), validation),
+            paper_loss=noisy(number, 719 * np.exp(-number) + 5),
+            scale_free_loss=noisy(number, 2.5),
+            norm=noisy(number, 15 + 3 * number),
         )
-
-    return [epoch(number) for number in range(epochs + 1)]
+        for number in range(epochs + 1)
+    ]
 
 
 def layers(shapes, seeds, low, effective=False):

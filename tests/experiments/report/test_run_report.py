@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import command_line
-from experiments.record import read_history, read_kernels, read_outcome
+from experiments.record import read_kernels, read_run
 from experiments.report import write_report
 from experiments.report.__main__ import Config, main
 from experiments.report.page import write_comparison
@@ -96,23 +96,17 @@ def compared(tmp_path_factory):
         return Page(path.read_text("utf-8")), list(csv.DictReader(file))
 
 
-def test_the_pages_ask_nothing_of_the_network(finished, compared):
-    for page in (finished[1], compared[0]):
+def test_pages_are_whole_without_a_network_and_pictures_have_words(finished, compared):
+    # Curves, bars, filters, matrices.
+    for page, images in ((finished[1], 6 + 3 + 2 + 4), (compared[0], 6 + 4)):
         assert all(address.startswith(("data:", "#")) for address in page.addresses)
         assert not re.search(r"@import|<script|url\((?!#)", page.text)
         assert "default-src 'none'" in page.text
-
-
-def test_every_picture_has_words_and_every_id_is_one(finished, compared):
-    # Six curves, three charts of layers, two filters, two matrices of two.
-    assert len(finished[1].images) == 6 + 3 + 2 + 2 * 2
-    assert len(compared[0].images) == 6 + 4
-    for page in (finished[1], compared[0]):
-        assert all(page.images)
+        assert len(page.images) == images and all(page.images)
         assert page.ids and len(set(page.ids)) == len(page.ids)
 
 
-def test_the_headline_is_the_mean_and_students_interval(finished):
+def test_it_says_how_well_it_did_and_how_to_repeat_it(finished):
     _, page = finished
     # 93, 93.5 and 94: a standard deviation of 0.5, and 4.303 is Student's t of 2 degrees.
     assert "93.50 ± 1.24 mean of 3 seeds and its 95 % interval; 10,000 " in page.words
@@ -120,10 +114,6 @@ def test_the_headline_is_the_mean_and_students_interval(finished):
     assert "resnet18 on cifar10" in page.words
     assert "1:06:40" in page.words  # 4000 seconds
     assert "the scale-free cross-channel loss minimised before training" in page.words
-
-
-def test_it_says_how_to_repeat_the_run(finished):
-    _, page = finished
     assert "python -m experiments.train --config cifar10-resnet18" in page.words
     assert "python -m experiments.train --config path/to/run" in page.words
     assert "python 3.11.2, jax 0.10.2" in page.words
@@ -154,7 +144,7 @@ def test_the_table_has_the_mean_of_each_layer(tmp_path, effective):
 def test_descriptions_of_curves_name_the_first_and_the_last_value(finished):
     rates = [alt for alt in finished[1].images if alt.startswith("Learning rate")]
     assert rates == [
-        "Learning rate: learning rate 0.0500 in epoch 0 and 3.06e-18 in epoch 30."
+        "Learning rate: learning rate 0.0500 in epoch 0 and 1.42e-17 in epoch 30."
     ]
 
 
@@ -267,71 +257,57 @@ def test_text_of_a_run_is_no_markup(tmp_path):
     assert html.escape(attack)[:14] in page.text
 
 
-def test_what_was_written_is_read_again(tmp_path):
-    folder = make_run(tmp_path / "run", epochs=2, diverged_at={1: 1})
+@pytest.mark.parametrize("effective", [False, True])
+def test_what_was_written_is_read_again(tmp_path, effective):
+    run = read_run(make_run(tmp_path, epochs=2, diverged_at={1: 1}, effective=effective))
     for read, made in zip(
-        read_history(folder), history(epochs=2, diverged_at={1: 1}), strict=True
+        run.history, history(epochs=2, diverged_at={1: 1}), strict=True
     ):
         np.testing.assert_equal(read._asdict(), made._asdict())
-    read, made = read_outcome(folder), outcome(diverged_at={1: 1})
+    read, made = run.outcome, outcome(diverged_at={1: 1}, effective=effective)
     np.testing.assert_equal(read.end._asdict(), made.end._asdict())
     np.testing.assert_equal(read._replace(start=0, end=0), made._replace(start=0, end=0))
-    np.testing.assert_equal(read_kernels(folder), kernels())
+    np.testing.assert_equal(read_kernels(tmp_path), kernels())
 
 
-def change(name, edit):
-    def damage(folder):
-        content = json.loads((folder / name).read_text())
-        edit(content)
-        (folder / name).write_text(json.dumps(content))
+def test_fields_that_earlier_versions_had_not_may_be_missing(tmp_path):
+    path = make_run(tmp_path, epochs=1) / "results.json"
+    content = json.loads(path.read_text())
+    for layers in (content["start"], content["end"]):
+        del layers["effective_before"], layers["effective_after"]
+    path.write_text(json.dumps(content))
+    assert read_run(tmp_path).outcome.end.effective_before is None
 
-    return damage
+
+def wrong(name, edit, said):
+    """A change of a file, as JSON, and the complaint."""
+    return pytest.param(name, edit, rf"{name} is damaged: {said}", id=said)
 
 
 def cut(name):
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:99])
+    return pytest.param(name, None, f"{name} is damaged: ", id=f"{name} cut")
 
 
-DAMAGES = {
-    "config cut": (cut("config.json"), r"config\.json is damaged: "),
-    "config of no run": (
-        change("config.json", lambda c: c.pop("options")),
-        r"config\.json is damaged: it names no options",
-    ),
-    "no config": (
-        lambda folder: (folder / "config.json").unlink(),
-        r"run holds no config\.json; expected a run folder",
-    ),
-    "history cut": (cut("history.json"), r"history\.json is damaged: "),
-    "history of other seeds": (
-        change("history.json", lambda c: c[1]["loss"].pop()),
-        r"history\.json is damaged: its epochs are not of the same seeds",
-    ),
-    "history without losses": (
-        change("history.json", lambda c: c[0].pop("loss")),
-        r"history\.json is damaged: its fields are not those of Epoch: loss",
-    ),
-    "history that is no list": (
-        lambda folder: (folder / "history.json").write_text("{}"),
-        r"history\.json is damaged: expected list, found dict",
-    ),
-    "results with words": (
-        change("results.json", lambda c: c.update(accuracy=["a", "b", "c"])),
-        r"results\.json is damaged: could not convert string",
-    ),
-    "results of other layers": (
-        change("results.json", lambda c: c["end"]["names"].pop()),
-        r"results\.json is damaged: its results are not of the same seeds and layers",
-    ),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_files_are_named_and_the_page_stays(tmp_path, damage):
-    folder = make_run(tmp_path / "run", epochs=1)
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        *(cut("config.json"), cut("history.json"), cut("results.json")),
+        wrong("config.json", lambda c: c.pop("options"), "it names no options"),
+        wrong("history.json", lambda c: c[1]["loss"].pop(), "its epochs are not of the"),
+        wrong("history.json", lambda c: c[0].pop("loss"), "its fields are not .*: loss"),
+        wrong("history.json", lambda c: c.append(3), "expected dict, found int"),
+        wrong("results.json", lambda c: c.update(accuracy=["a"]), "could not convert"),
+        wrong("results.json", lambda c: c["end"]["names"].pop(), "its results are not"),
+    ],
+)
+def test_damaged_files_are_named_and_the_page_stays(tmp_path, name, edit, message):
+    folder = make_run(tmp_path, epochs=1)
     (folder / "report.html").write_text("as it was")
-    harm, message = DAMAGES[damage]
-    harm(folder)
+    text = (folder / name).read_text()
+    content = json.loads(text)
+    if edit:
+        edit(content)
+    (folder / name).write_text(json.dumps(content) if edit else text[:99])
     with pytest.raises(ValueError, match=message):
         write_report(folder)
     assert (folder / "report.html").read_text() == "as it was"
