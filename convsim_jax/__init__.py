@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from convsim_jax import orthogonality
+from convsim_jax._conv_layers import conv_layers
 from convsim_jax._definition import autocorrelation, cross_correlate
 from convsim_jax._feature_maps import (
     decorrelation,
@@ -10,8 +11,8 @@ from convsim_jax._feature_maps import (
     feature_map_similarity,
 )
 from convsim_jax._initialization import SimilarityHistory, minimize_similarity
-from convsim_jax._kernels import conv_kernels, conv_mask
-from convsim_jax._layers import ConvLayer, ConvLayers, conv_layers
+from convsim_jax._kernels import Layout, conv_kernels, conv_mask
+from convsim_jax._layers import ConvLayer, ConvLayers
 from convsim_jax._matrices import kernel_cosine_similarity, similarity_matrix
 from convsim_jax._redundancy import (
     LayerRedundancy,
@@ -52,6 +53,7 @@ __all__ = [
     "ConvLayer",
     "conv_kernels",
     "conv_mask",
+    "Layout",
     "total_similarity",
     "similarity_report",
     "SimilarityReport",

@@ -81,7 +81,9 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
 
 
 def check_groups(
-    kernel: jax.Array, feature_group_count: Any, name: str = "kernel"
+    kernel: jax.Array | jax.ShapeDtypeStruct,
+    feature_group_count: Any,
+    name: str = "kernel",
 ) -> int:
     """Returns `feature_group_count`, or raises a ValueError if it cannot be."""
     groups = check_count(feature_group_count, "feature_group_count")

@@ -1,6 +1,7 @@
 """Iterative initialization: minimise Convolutional Similarity before training."""
 
-from dataclasses import replace
+import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -10,16 +11,12 @@ import jax.numpy as jnp
 import optax
 
 from convsim_jax._checks import accumulation_dtype, check_count
-from convsim_jax._kernels import (
-    Layout,
-    Mask,
-    conv_kernels,
-    to_layout,
-)
+from convsim_jax._kernels import GroupCounts, Layout, choose_layers, distinct
+from convsim_jax._layers import ConvLayer, ConvLayers
 from convsim_jax._norms import channel_norms, with_channel_norms
-from convsim_jax._paths import map_leaves
+from convsim_jax._paths import Mask, map_leaves
 from convsim_jax._similarity import Channels, Objective, Pairs
-from convsim_jax._total import GroupCounts, group_counts, sum_over_layers
+from convsim_jax._total import sum_over_layers
 
 DEFAULT_OPTIMIZER = optax.adam(2e-3)
 
@@ -47,6 +44,7 @@ def minimize_similarity(
     preserve_norm: bool = False,
     mask: Mask | None = None,
     layout: Layout = "HWIO",
+    layers: ConvLayers | None = None,
     pairs: Pairs = "all",
     channels: Channels = "matched",
     normalize: bool = False,
@@ -67,6 +65,7 @@ def minimize_similarity(
         the direction alone to it.
       mask: Tree of bools, or a function that makes one; see `conv_kernels`.
       layout: `"HWIO"` (Flax) or `"OIHW"` (Equinox, PyTorch); see `conv_kernels`.
+      layers: What `conv_layers` says of the network; see `total_similarity`.
       pairs: `"all"` or `"adjacent"`; see `convolutional_similarity`.
       channels: `"matched"` or `"cross"`; see `convolutional_similarity`.
       normalize: Minimise each layer's mean scale-free similarity instead.
@@ -90,63 +89,81 @@ def minimize_similarity(
 
     Source: Belmekki et al., arXiv 2411.03226, section 5 (iterative initialization).
     """
-    kernels = conv_kernels(params, mask=mask, layout=layout)
-    groups = group_counts(kernels, feature_group_count)
-    kernels, history = _minimize(
-        kernels,
-        steps=check_count(steps, "steps", least=0),
+    steps = check_count(steps, "steps", least=0)
+    objective = Objective(pairs, channels, normalize)
+    chosen, leaves = choose_layers(params, mask, layout, layers, feature_group_count)
+    chosen = distinct(chosen, leaves)
+    once = {layer.path: leaves[layer.path] for layer in chosen.values()}
+    moved, history = _minimize(
+        once,
+        layers=tuple(chosen.items()),
+        steps=steps,
         optimizer=optimizer,
-        objective=Objective(pairs, channels, normalize),
-        groups=tuple(groups.items()),
+        objective=objective,
         preserve_norm=preserve_norm,
     )
+    by_array = {id(leaves[path]): leaf for path, leaf in moved.items()}
+    by_path = {path: by_array[id(leaf)] for path, leaf in leaves.items()}
 
-    def in_layout(leaf: jax.Array, kernel: jax.Array) -> jax.Array:
-        return to_layout(kernel, layout).astype(jnp.asarray(leaf).dtype)
+    def replace(path: str, leaf: jax.Array) -> jax.Array:
+        return by_path[path].astype(leaves[path].dtype) if path in by_path else leaf
 
-    return map_leaves(in_layout, params, kernels), history
+    return map_leaves(replace, params), history
 
 
 @partial(
     jax.jit,
-    static_argnames=("steps", "optimizer", "objective", "groups", "preserve_norm"),
+    static_argnames=("layers", "steps", "optimizer", "objective", "preserve_norm"),
 )
 def _minimize(
-    kernels: dict[str, jax.Array],
+    leaves: dict[str, jax.Array],
+    layers: tuple[tuple[str, ConvLayer], ...],
     steps: int,
     optimizer: optax.GradientTransformation,
     objective: Objective,
-    groups: tuple[tuple[str, int], ...],
     preserve_norm: bool,
 ) -> tuple[dict[str, jax.Array], SimilarityHistory]:
-    kernels = {k: x.astype(accumulation_dtype(x.dtype)) for k, x in kernels.items()}
-    initial_norms = jax.tree.map(channel_norms, kernels)
-    scale_free = replace(objective, normalize=True)
+    leaves = {k: x.astype(accumulation_dtype(x.dtype)) for k, x in leaves.items()}
+    keep_norms = {x.path: _norm_keeper(x, leaves[x.path]) for _, x in layers}
+    update = optax.with_extra_args_support(optimizer).update
+    scale_free = dataclasses.replace(objective, normalize=True)
 
-    def record(kernels: dict[str, jax.Array], loss: jax.Array) -> SimilarityHistory:
+    def loss_of(leaves: dict[str, jax.Array]) -> jax.Array:
+        return sum_over_layers(dict(layers), leaves, objective)
+
+    def record(leaves: dict[str, jax.Array], loss: jax.Array) -> SimilarityHistory:
         return SimilarityHistory(
             loss=loss,
             scale_free_loss=loss
             if objective.normalize
-            else sum_over_layers(kernels, scale_free, dict(groups)),
-            norms={k: jnp.sqrt(jnp.sum(jnp.square(x))) for k, x in kernels.items()},
+            else sum_over_layers(dict(layers), leaves, scale_free),
+            norms={path: jnp.sqrt(jnp.sum(jnp.square(x))) for path, x in leaves.items()},
         )
 
-    def loss_of(kernels: dict[str, jax.Array]) -> jax.Array:
-        return sum_over_layers(kernels, objective, dict(groups))
-
-    def step(carry: tuple, _: None) -> tuple[tuple, SimilarityHistory]:
-        kernels, state = carry
-        loss, gradient = jax.value_and_grad(loss_of)(kernels)
-        updates, state = optimizer.update(gradient, state, kernels)
-        moved = optax.apply_updates(kernels, updates)
+    def step(carry: tuple, last: jax.Array) -> tuple[tuple, SimilarityHistory]:
+        leaves, state = carry
+        loss, gradient = jax.value_and_grad(loss_of)(leaves)
+        updates, state = update(
+            gradient, state, leaves, value=loss, grad=gradient, value_fn=loss_of
+        )
+        moved = optax.apply_updates(leaves, updates)
         if preserve_norm:
-            moved = jax.tree.map(with_channel_norms, moved, initial_norms)
-        return (moved, state), record(kernels, loss)
+            moved = {path: keep_norms[path](leaf) for path, leaf in moved.items()}
+        # The last pass is there for its entry in the history: no second program for it.
+        kept = jax.tree.map(partial(jnp.where, last), leaves, moved)
+        return (kept, state), record(leaves, loss)
 
-    carry = (kernels, optimizer.init(kernels))
-    (kernels, _), history = jax.lax.scan(step, carry, length=steps)
-    last = record(kernels, loss_of(kernels))
-    return kernels, jax.tree.map(
-        lambda before, after: jnp.concatenate([before, after[None]]), history, last
-    )
+    carry = (leaves, optimizer.init(leaves))
+    (leaves, _), history = jax.lax.scan(step, carry, jnp.arange(steps + 1) == steps)
+    return leaves, history
+
+
+def _norm_keeper(
+    layer: ConvLayer, initial: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
+    """Scales each output channel of a leaf to the norm that it has now."""
+    norms, scaled = channel_norms, with_channel_norms
+    for _ in layer.stack:
+        norms, scaled = jax.vmap(norms), jax.vmap(scaled)
+    kept = norms(layer.read(initial))
+    return lambda leaf: layer.write(scaled(layer.read(leaf), kept))

@@ -1,6 +1,9 @@
 """Which leaves of a parameter tree are conv kernels, and how they are read."""
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import chex
@@ -8,11 +11,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convsim_jax._checks import check_kernel
-from convsim_jax._paths import leaves_by_path, path_of, summary
+from convsim_jax._checks import (
+    check_choice,
+    check_groups,
+    check_kernel,
+    check_kernel_type,
+)
+from convsim_jax._layers import ConvLayer, ConvLayers, layer_of_layout
+from convsim_jax._paths import (
+    Mask,
+    has_path,
+    leaves_by_path,
+    map_leaves,
+    mask_by_path,
+    summary,
+    upwards,
+)
 
 Layout = Literal["HWIO", "OIHW"]
-Mask: TypeAlias = chex.ArrayTree | Callable[[chex.ArrayTree], chex.ArrayTree]
+GroupCounts: TypeAlias = int | Mapping[str, int]
 
 _LEAF_NAME: dict[str, str] = {"HWIO": "kernel", "OIHW": "weight"}
 _SHAPES: dict[str, str] = {
@@ -22,32 +39,44 @@ _SHAPES: dict[str, str] = {
 
 
 def conv_kernels(
-    params: chex.ArrayTree, *, mask: Mask | None = None, layout: Layout = "HWIO"
+    params: chex.ArrayTree,
+    *,
+    mask: Mask | None = None,
+    layout: Layout = "HWIO",
+    layers: ConvLayers | None = None,
 ) -> dict[str, jax.Array]:
     """The conv kernels of a parameter tree, by path.
 
-    Without a mask they are the leaves of rank 4 that are called `kernel`, as in Flax, or
-    `weight` where `layout="OIHW"`, as in Equinox and PyTorch. Kernels of rank 3 and 5
-    count only where a mask says so: an attention layer's `kernel` has rank 3 too, and
-    one of rank 5 is a 3-D conv or a scanned stack of 2-D ones. Flax's `ConvLocal`, which
-    shares no weights, and `ConvTranspose(transpose_kernel=True)`, whose last two axes are
-    swapped, have a `kernel` of rank 4 that is none of these: leave it out by a mask.
+    With `layers` they are what the network convolves with. Without, and without a mask,
+    they are the leaves of rank 4 that are called `kernel`, as in Flax, or `weight` where
+    `layout="OIHW"`, as in Equinox and PyTorch: then kernels of rank 3 and 5 count only
+    where a mask says so, as an attention layer's `kernel` has rank 3 too, and one of rank
+    5 is a 3-D conv or a scanned stack of 2-D ones. Flax's `ConvLocal`, which shares no
+    weights, and `ConvTranspose(transpose_kernel=True)`, whose last two axes are swapped,
+    have a `kernel` of rank 4 that is none of these. `layers` tells them apart.
 
     Args:
       params: Tree of parameters: Flax Linen's dicts, NNX state, an Equinox module, or any
-        other pytree. `None` leaves are passed over.
+        other pytree, its leaves arrays or `jax.ShapeDtypeStruct`s. `None` leaves are
+        passed over.
       mask: Tree of bools with the structure of `params` or a prefix of it, or a function
-        that makes one from `params`, as optax has them. Exactly its True leaves count.
+        that makes one from `params`, as optax has them. Exactly its True leaves count;
+        with `layers`, those of them that `layers` has.
       layout: `"HWIO"` for leaves of shape `(*window, C, M)`, `"OIHW"` for
-        `(M, C, *window)`; for 1 and 3 spatial axes alike.
+        `(M, C, *window)`; for 1 and 3 spatial axes alike. Not used with `layers`.
+      layers: What `conv_layers` says of the network: which leaves are kernels, where
+        their axes are, and for the functions of a whole network their groups and
+        strides. Entries for leaves that an optax mask hides are passed over.
 
     Returns:
-      The kernels as `{path: kernel}` in the order of the tree, each in the layout
-      `(*window, C, M)`.
+      The kernels as `{path: kernel}`, each in the layout `(*window, C, M)`, a stack of
+      them with leading axes. An array that is under two paths has the first. A leaf that
+      `layers` reads in two ways has a second entry, its path followed by `#2`.
 
     Raises:
       ValueError: No leaf is a conv kernel, the mask has another structure, a leaf that
-        counts is no floating-point array of rank 3 to 5, or `layout` is unknown.
+        counts is no floating-point array of rank 3 to 5, `layout` is unknown, or `layers`
+        names a leaf that `params` has not, or has in another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -55,111 +84,233 @@ def conv_kernels(
       >>> {path: kernel.shape for path, kernel in conv_kernels(params).items()}
       {'conv/kernel': (3, 3, 1, 8)}
     """
-    leaves = kernel_leaves(params, mask, layout)
-    return {path: from_layout(leaf, layout) for path, leaf in leaves.items()}
+    chosen, leaves = choose_layers(params, mask, layout, layers)
+    return read_kernels(distinct(chosen, leaves), leaves)
 
 
 def conv_mask(
-    params: chex.ArrayTree, *, mask: Mask | None = None, layout: Layout = "HWIO"
+    params: chex.ArrayTree,
+    *,
+    mask: Mask | None = None,
+    layout: Layout = "HWIO",
+    layers: ConvLayers | None = None,
 ) -> chex.ArrayTree:
-    """Which leaves of a parameter tree are conv kernels, as a tree of bools.
+    """Which leaves are conv kernels, as a tree of bools.
 
-    For `optax.masked`, `optax.add_decayed_weights` and the like, which take it as it is,
-    as a function of the parameters.
+    For `optax.masked`, `optax.add_decayed_weights` and the like, which take the function
+    itself as well.
 
     Args:
-      params: See `conv_kernels`.
-      mask: See `conv_kernels`.
-      layout: See `conv_kernels`.
+      params: As in `conv_kernels`.
+      mask: As in `conv_kernels`.
+      layout: As in `conv_kernels`.
+      layers: As in `conv_kernels`.
 
     Returns:
-      Tree of the structure of `params`, True for the leaves that `conv_kernels` returns.
+      A tree with the structure of `params`: True for the leaves that `conv_kernels` finds
+      with these arguments.
 
     Raises:
       ValueError: As `conv_kernels`.
 
     Example:
-      >>> import jax.numpy as jnp, optax
-      >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 8)), "bias": jnp.ones(8)}}
-      >>> conv_mask(params)
+      >>> import jax.numpy as jnp
+      >>> conv_mask({"conv": {"kernel": jnp.ones((3, 3, 1, 8)), "bias": jnp.ones(8)}})
       {'conv': {'bias': False, 'kernel': True}}
-      >>> decay = optax.add_decayed_weights(1e-4, mask=conv_mask)
     """
-    found = kernel_leaves(params, mask, layout)
-    return jax.tree_util.tree_map_with_path(
-        lambda key_path, leaf: path_of(key_path) in found, params
-    )
+    chosen, _ = choose_layers(params, mask, layout, layers)
+    counting = {layer.path for layer in chosen.values()}
+    return map_leaves(lambda path, _: path in counting, params)
 
 
-def kernel_leaves(
-    params: chex.ArrayTree, mask: Mask | None, layout: Layout
-) -> dict[str, jax.Array]:
-    """`conv_kernels` in the layout in which the tree has them."""
-    if layout not in get_args(Layout):
-        raise ValueError(f"layout is {layout!r}; expected 'HWIO' or 'OIHW'")
+def choose_layers(
+    params: chex.ArrayTree,
+    mask: Mask | None = None,
+    layout: Layout = "HWIO",
+    layers: ConvLayers | None = None,
+    feature_group_count: GroupCounts | None = None,
+) -> tuple[dict[str, ConvLayer], dict[str, jax.Array]]:
+    """The layers that count, by path, and the leaves that they read, by path."""
+    check_choice(layout, "layout", get_args(Layout))
+    if layers is not None and not isinstance(layers, ConvLayers):
+        raise ValueError(f"layers is {layers!r}; expected what conv_layers returns")
+    if layers is not None and feature_group_count is not None:
+        raise ValueError(
+            "feature_group_count is given beside layers, which have the groups already"
+        )
     leaves = leaves_by_path(params)
-    if mask is None:
+    masked = None if mask is None else mask_by_path(mask, params, leaves)
+    if layers is None:
         name = _LEAF_NAME[layout]
-        counts = {
-            path: path.rpartition("/")[2] == name and getattr(leaf, "ndim", 0) == 4
-            for path, leaf in leaves.items()
-        }
         looked_for = f"leaves named {name!r} of rank 4, {_SHAPES[layout]}"
+        if masked is None:
+            counting = [path for path in leaves if _is_named(name, path, leaves[path])]
+        else:
+            looked_for = "leaves for which mask is True"
+            counting = [path for path in leaves if masked[path]]
+        leaves |= {path: _checked(leaves[path], path) for path in counting}
+        shapes = {path: leaves[path].shape for path in counting}
+        chosen = {p: layer_of_layout(p, shape, layout) for p, shape in shapes.items()}
+        chosen = _with_groups(chosen, feature_group_count, leaves)
+        if feature_group_count is None:
+            _warn_of_doubts(chosen, leaves, by_name=masked is None)
     else:
-        counts = _mask_of_leaves(mask(params) if callable(mask) else mask, leaves)
-        looked_for = "leaves for which mask is True"
-    kernels = {
-        path: check_kernel(leaf, name=path or "params")
-        for path, leaf in leaves.items()
-        if counts[path]
-    }
-    if not kernels:
+        looked_for = "the leaves of layers"
+        chosen = _named(
+            layer
+            for layer in _of_this_tree(layers, leaves)
+            if masked is None or masked[layer.path]
+        )
+        leaves |= {
+            layer.path: _checked(leaves[layer.path], layer.path, layer.leaf)
+            for layer in chosen.values()
+        }
+    if not chosen:
         raise ValueError(
             f"params has no conv kernel: looked for {looked_for}; found {summary(leaves)}"
         )
-    return kernels
+    return chosen, {layer.path: leaves[layer.path] for layer in chosen.values()}
 
 
-def from_layout(leaf: jax.Array, layout: Layout) -> jax.Array:
-    """A leaf as a kernel of shape `(*window, C, M)`."""
-    return leaf if layout == "HWIO" else jnp.moveaxis(leaf, (0, 1), (-1, -2))
+def read_kernels(
+    layers: Mapping[str, ConvLayer], leaves: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """The kernels of the layers, abstract where the leaves are."""
+
+    def read(layer: ConvLayer) -> jax.Array:
+        leaf = leaves[layer.path]
+        abstract = isinstance(leaf, jax.ShapeDtypeStruct)
+        return jax.eval_shape(layer.read, leaf) if abstract else layer.read(leaf)
+
+    return {name: read(layer) for name, layer in layers.items()}
 
 
-def to_layout(kernel: jax.Array, layout: Layout) -> jax.Array:
-    """The inverse of `from_layout`."""
-    return kernel if layout == "HWIO" else jnp.moveaxis(kernel, (-1, -2), (0, 1))
+def distinct(
+    layers: Mapping[str, ConvLayer], leaves: Mapping[str, jax.Array]
+) -> dict[str, ConvLayer]:
+    """The layers without those whose array is under an earlier path as well."""
+    first: dict[int, str] = {}
+    for path, leaf in leaves.items():
+        first.setdefault(id(leaf), path)
+    return {
+        name: layer
+        for name, layer in layers.items()
+        if first[id(leaves[layer.path])] == layer.path
+    }
 
 
-def _mask_of_leaves(mask: chex.ArrayTree, leaves: Mapping[str, Any]) -> dict[str, bool]:
-    """The mask's value for every leaf: its own, or that of the subtree it is in."""
-    values = leaves_by_path(mask)
+def _is_named(name: str, path: str, leaf: Any) -> bool:
+    return path.rpartition("/")[2] == name and getattr(leaf, "ndim", 0) == 4
 
-    def overlap(path: str, leaf: str) -> bool:
-        """Whether one is the other or inside it; only a hidden leaf has an inside."""
-        return (
-            path in ("", leaf)
-            or leaf.startswith(f"{path}/")
-            or (leaves[leaf] is None and path.startswith(f"{leaf}/"))
+
+def _checked(leaf: Any, path: str, shape: tuple[int, ...] | None = None) -> Any:
+    """A leaf that counts: an array, or what stands for one."""
+    name = path or "params"
+    if shape is not None and np.shape(leaf) != shape:
+        raise ValueError(
+            f"{name} has shape {np.shape(leaf)} in params; layers has it of shape {shape}"
+        )
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        return check_kernel(leaf, name) if shape is None else jnp.asarray(leaf)
+    check_kernel_type(leaf.shape, leaf.dtype, name)
+    return leaf
+
+
+def _of_this_tree(layers: ConvLayers, leaves: Mapping[str, Any]) -> Iterator[ConvLayer]:
+    """The layers with their paths in this tree, without those whose leaf is hidden.
+
+    The tree may be a part of the one that was traced, as Linen's params are of its
+    variables: then what all paths begin with is dropped.
+    """
+    found = list(layers)
+    first = {layer.path.partition("/")[0] for layer in layers}
+    if len(first) == 1 and not any(has_path(leaves, layer.path) for layer in layers):
+        found = [replace(x, path=x.path.partition("/")[2]) for x in layers]
+    for layer in found:
+        if not has_path(leaves, layer.path):
+            raise ValueError(
+                f"layers names {layer.path!r}, which params has not; params has "
+                f"{summary(leaves)}"
+            )
+        if leaves.get(layer.path) is not None:
+            yield layer
+
+
+def _named(layers: Iterable[ConvLayer]) -> dict[str, ConvLayer]:
+    """By path; the second reading of a leaf has `#2` behind it."""
+    named: dict[str, ConvLayer] = {}
+    readings: Counter[str] = Counter()
+    for layer in layers:
+        readings[layer.path] += 1
+        again = f"#{readings[layer.path]}" if readings[layer.path] > 1 else ""
+        named[layer.path + again] = layer
+    return named
+
+
+def _with_groups(
+    layers: Mapping[str, ConvLayer], given: GroupCounts | None, leaves: Mapping[str, Any]
+) -> dict[str, ConvLayer]:
+    """The layers with their numbers of groups, checked."""
+    if isinstance(given, Mapping):
+        for path in given:
+            if not has_path(leaves, path):
+                raise ValueError(
+                    f"feature_group_count names {path!r}, which params has not; expected "
+                    f"paths among {', '.join(layers)}"
+                )
+        counts = {path: given.get(path, 1) for path in layers}
+    else:
+        counts = dict.fromkeys(layers, 1 if given is None else given)
+    for path, count in counts.items():
+        if isinstance(count, jax.Array):
+            raise ValueError(
+                "feature_group_count is an array; expected an int or {path: int}: with "
+                "optax.inject_hyperparams, name it among the static_args"
+            )
+        check_groups(jax.ShapeDtypeStruct(layers[path].kernel, float), count, path)
+    return {
+        path: replace(layer, feature_group_count=int(counts[path]))
+        for path, layer in layers.items()
+    }
+
+
+def _warn_of_doubts(
+    layers: Mapping[str, ConvLayer], leaves: Mapping[str, Any], by_name: bool
+) -> None:
+    """Says what parameters alone may have misread, and the way out."""
+    way_out = "give layers=convsim_jax.conv_layers(apply, params, images)"
+    depthwise = [p for p, x in layers.items() if x.kernel[-2] == 1 < x.kernel[-1]]
+    if len(depthwise) > 1:
+        warnings.warn(
+            f"kernels of one input channel count as ungrouped: {_few(depthwise)}. If they "
+            f"are depthwise, {way_out}, or feature_group_count",
+            stacklevel=2,
+        )
+    stacked = [path for path in layers if by_name and _is_in_stack(path, leaves)]
+    if stacked:
+        warnings.warn(
+            "leaves of rank 4 count as kernels but look like stacks of rank 3, as of a "
+            f"scanned attention layer: {_few(stacked)}. If they are, {way_out}, or mask",
+            stacklevel=2,
         )
 
-    for path, value in values.items():
-        if not any(overlap(path, leaf) for leaf in leaves):
-            raise ValueError(
-                f"mask has a leaf {path!r} that params has not; expected the structure "
-                f"of params or a prefix of it; params has {summary(leaves)}"
-            )
-        if value is not None and not isinstance(value, bool | np.bool):
-            raise ValueError(f"mask has {value!r} at {path!r}; expected True or False")
 
-    def value_of(path: str) -> bool:
-        prefix = path
-        while prefix not in values:
-            if not prefix:
-                raise ValueError(
-                    f"mask has no leaf for {path!r}; expected the structure of params or "
-                    f"a prefix of it; mask has {summary(values)}"
-                )
-            prefix = prefix.rpartition("/")[0]
-        return bool(values[prefix])
+def _is_in_stack(path: str, leaves: Mapping[str, Any]) -> bool:
+    """Whether the nearest vectors have one axis more, as long as the kernel's first."""
+    for scope in upwards(path.rpartition("/")[0]):
+        vectors = [
+            np.shape(leaf)
+            for other, leaf in leaves.items()
+            if leaf is not None
+            and other.startswith(f"{scope}/" if scope else "")
+            and other.rpartition("/")[2] in ("bias", "scale")
+        ]
+        if vectors:
+            first = leaves[path].shape[0]
+            return all(len(shape) > 1 and shape[0] == first for shape in vectors)
+    return False
 
-    return {path: leaf is not None and value_of(path) for path, leaf in leaves.items()}
+
+def _few(paths: list[str], most: int = 4) -> str:
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(paths[:most]) + more

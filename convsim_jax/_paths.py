@@ -4,11 +4,14 @@ NNX ends the path of a parameter in `.value` in some trees and not in others of 
 model: it is left out, so that what is made from one fits the other.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import chex
 import jax
+import numpy as np
+
+Mask: TypeAlias = chex.ArrayTree | Callable[[chex.ArrayTree], chex.ArrayTree]
 
 
 def leaves_by_path(tree: chex.ArrayTree) -> dict[str, Any]:
@@ -20,17 +23,12 @@ def leaves_by_path(tree: chex.ArrayTree) -> dict[str, Any]:
 
 
 def map_leaves(
-    function: Callable[[Any, Any], Any],
-    tree: chex.ArrayTree,
-    by_path: Mapping[str, Any],
+    function: Callable[[str, Any], Any], tree: chex.ArrayTree
 ) -> chex.ArrayTree:
-    """Maps `function(leaf, by_path[path])` over the leaves that `by_path` names."""
+    """Maps `function(path, leaf)` over a tree; what is hidden stays so."""
 
     def mapped(key_path: tuple, leaf: Any) -> Any:
-        path = path_of(key_path)
-        if path in by_path and not is_hidden(leaf):
-            return function(leaf, by_path[path])
-        return leaf
+        return leaf if is_hidden(leaf) else function(path_of(key_path), leaf)
 
     return jax.tree_util.tree_map_with_path(mapped, tree, is_leaf=is_hidden)
 
@@ -45,6 +43,59 @@ def path_of(key_path: tuple) -> str:
     if len(key_path) > 1 and key_path[-1] == jax.tree_util.GetAttrKey("value"):
         key_path = key_path[:-1]
     return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def has_path(leaves: Mapping[str, Any], path: str) -> bool:
+    """Whether a leaf has this path, or is hidden with what it is inside of."""
+    above = (other for other in upwards(path) if other in leaves)
+    nearest = next(above, None)
+    return nearest == path or (nearest is not None and leaves[nearest] is None)
+
+
+def upwards(path: str) -> Iterator[str]:
+    """The path, that of what it is in, and so on to the tree itself."""
+    yield path
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def mask_by_path(
+    mask: Mask, params: chex.ArrayTree, leaves: Mapping[str, Any]
+) -> dict[str, bool]:
+    """The mask's value for every leaf: its own, or that of the subtree it is in."""
+    parts = jax.tree.leaves(mask)
+    # As optax has it: a mask may be a tree that can be called, such as a module.
+    is_function = bool(parts) and all(map(callable, parts))
+    values = leaves_by_path(mask(params) if is_function else mask)
+
+    def overlap(path: str, leaf: str) -> bool:
+        """Whether one is the other or inside it; only a hidden leaf has an inside."""
+        return (
+            path in ("", leaf)
+            or leaf.startswith(f"{path}/")
+            or (leaves[leaf] is None and path.startswith(f"{leaf}/"))
+        )
+
+    for path, value in values.items():
+        if not any(overlap(path, leaf) for leaf in leaves):
+            raise ValueError(
+                f"mask has a leaf {path!r} that params has not; expected the structure "
+                f"of params or a prefix of it; params has {summary(leaves)}"
+            )
+        if value is not None and not isinstance(value, bool | np.bool):
+            raise ValueError(f"mask has {value!r} at {path!r}; expected True or False")
+
+    def value_of(path: str) -> bool:
+        for prefix in upwards(path):
+            if prefix in values:
+                return bool(values[prefix])
+        raise ValueError(
+            f"mask has no leaf for {path!r}; expected the structure of params or a "
+            f"prefix of it; mask has {summary(values)}"
+        )
+
+    return {path: leaf is not None and value_of(path) for path, leaf in leaves.items()}
 
 
 def summary(leaves: Mapping[str, Any], most: int = 8) -> str:

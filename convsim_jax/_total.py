@@ -8,17 +8,17 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from convsim_jax._checks import accumulation_dtype, check_groups
-from convsim_jax._kernels import Layout, Mask, conv_kernels
-from convsim_jax._similarity import (
-    Channels,
-    Geometry,
-    Objective,
-    Pairs,
-    similarity_of,
+from convsim_jax._checks import accumulation_dtype
+from convsim_jax._kernels import (
+    GroupCounts,
+    Layout,
+    choose_layers,
+    distinct,
+    read_kernels,
 )
-
-GroupCounts = int | Mapping[str, int]
+from convsim_jax._layers import ConvLayer, ConvLayers
+from convsim_jax._paths import Mask
+from convsim_jax._similarity import Channels, Objective, Pairs, similarity_of
 
 # Kernels up to so many weights are stacked. It saves programs, and costs a copy of them.
 MAX_STACKED_SIZE = 2**14
@@ -29,6 +29,7 @@ def total_similarity(
     *,
     mask: Mask | None = None,
     layout: Layout = "HWIO",
+    layers: ConvLayers | None = None,
     pairs: Pairs = "all",
     channels: Channels = "matched",
     normalize: bool = False,
@@ -42,9 +43,12 @@ def total_similarity(
       params: Tree of parameters; `conv_kernels` says which leaves count.
       mask: Tree of bools, or a function that makes one; see `conv_kernels`.
       layout: `"HWIO"` (Flax) or `"OIHW"` (Equinox, PyTorch); see `conv_kernels`.
+      layers: What `conv_layers` says of the network. Without, every convolution counts
+        as one of stride 1, and a scanned stack of kernels as no kernel.
       pairs: `"all"` or `"adjacent"`; see `convolutional_similarity`.
       channels: `"matched"` or `"cross"`; see `convolutional_similarity`.
-      normalize: Sum each layer's mean scale-free similarity instead.
+      normalize: Sum each layer's mean scale-free similarity instead. With
+        `channels="cross"`, kernels of one tap add 1 whatever they are.
       feature_group_count: Number of groups of the convolutions: one for all layers, or
         `{path: number}` for the grouped ones among them. 1 by default.
 
@@ -54,7 +58,7 @@ def total_similarity(
 
     Raises:
       ValueError: As `conv_kernels` and `convolutional_similarity`; or
-        `feature_group_count` names a path that is no conv kernel.
+        `feature_group_count` names a path that `params` has not.
 
     Example:
       >>> import jax.numpy as jnp
@@ -64,54 +68,34 @@ def total_similarity(
 
     Source: Belmekki et al., arXiv 2411.03226, section 3.
     """
-    kernels = conv_kernels(params, mask=mask, layout=layout)
-    groups = group_counts(kernels, feature_group_count)
     objective = Objective(pairs, channels, normalize)
-    total = sum_over_layers(kernels, objective, groups)
-    dtypes = {kernel.dtype for kernel in kernels.values()}
+    chosen, leaves = choose_layers(params, mask, layout, layers, feature_group_count)
+    total = sum_over_layers(distinct(chosen, leaves), leaves, objective)
+    dtypes = {leaf.dtype for leaf in leaves.values()}
     return total.astype(dtypes.pop()) if len(dtypes) == 1 else total
 
 
 def sum_over_layers(
-    kernels: Mapping[str, jax.Array], objective: Objective, groups: Mapping[str, int]
+    layers: Mapping[str, ConvLayer],
+    leaves: Mapping[str, jax.Array],
+    objective: Objective,
 ) -> jax.Array:
     """The sum, in the widest accumulation dtype."""
-    stacks: dict[tuple[Any, ...], list[jax.Array]] = {}
-    for path, kernel in kernels.items():
-        alone = path if kernel.size > MAX_STACKED_SIZE else ""
-        sharding = jax.typeof(kernel).sharding
-        key = (kernel.shape, kernel.dtype, groups[path], alone, sharding)
-        stacks.setdefault(key, []).append(kernel)
-    widest = max(
-        (accumulation_dtype(dtype) for _, dtype, *_ in stacks),
-        key=lambda dtype: jnp.finfo(dtype).bits,
-    )
+    alike: dict[tuple[Any, ...], list[jax.Array]] = {}
+    for name, kernels in read_kernels(layers, leaves).items():
+        alone = name if kernels.size > MAX_STACKED_SIZE else ""
+        kind = layers[name].geometry, len(layers[name].stack), alone
+        typed = kernels.shape, kernels.dtype, jax.typeof(kernels).sharding
+        alike.setdefault((*kind, *typed), []).append(kernels)
+    dtypes = [accumulation_dtype(leaf.dtype) for leaf in leaves.values()]
+    widest = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
     total = jnp.zeros((), widest)
-    for (_, _, group_count, *_), stack in stacks.items():
-        layer = partial(
-            similarity_of, objective=objective, geometry=Geometry(group_count)
+    for (geometry, stack_axes, *_), group in alike.items():
+        similarity = partial(similarity_of, objective=objective, geometry=geometry)
+        several = len(group) > 1
+        for _ in range(stack_axes + several):
+            similarity = jax.vmap(similarity)
+        total += (
+            similarity(jnp.stack(group) if several else group[0]).sum().astype(widest)
         )
-        layers = jax.vmap(layer)(jnp.stack(stack)) if len(stack) > 1 else layer(stack[0])
-        total = total + layers.sum().astype(widest)
     return total
-
-
-def group_counts(
-    kernels: Mapping[str, jax.Array], feature_group_count: GroupCounts | None
-) -> dict[str, int]:
-    """The number of groups of every kernel, checked."""
-    given = 1 if feature_group_count is None else feature_group_count
-    if isinstance(given, Mapping):
-        unknown = [path for path in given if path not in kernels]
-        if unknown:
-            raise ValueError(
-                f"feature_group_count names {unknown[0]!r}, which is no conv kernel of "
-                f"params; expected paths among {', '.join(kernels)}"
-            )
-        counts = {path: given.get(path, 1) for path in kernels}
-    else:
-        counts = dict.fromkeys(kernels, given)
-    return {
-        path: check_groups(kernel, counts[path], name=path)
-        for path, kernel in kernels.items()
-    }

@@ -1,5 +1,6 @@
 """An optax transformation that adds the gradient of Convolutional Similarity."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -8,15 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from convsim_jax._checks import accumulation_dtype, check_strength
-from convsim_jax._kernels import (
-    Layout,
-    Mask,
-    from_layout,
-    kernel_leaves,
-)
-from convsim_jax._paths import leaves_by_path, map_leaves
+from convsim_jax._kernels import GroupCounts, Layout, choose_layers
+from convsim_jax._layers import ConvLayer, ConvLayers
+from convsim_jax._paths import Mask, leaves_by_path, map_leaves
 from convsim_jax._similarity import Channels, Objective, Pairs
-from convsim_jax._total import GroupCounts, group_counts, sum_over_layers
+from convsim_jax._total import sum_over_layers
 
 
 class AddConvolutionalSimilarityState(NamedTuple):
@@ -34,6 +31,7 @@ def add_convolutional_similarity(
     *,
     mask: Mask | None = None,
     layout: Layout = "HWIO",
+    layers: ConvLayers | None = None,
     pairs: Pairs = "all",
     channels: Channels = "matched",
     normalize: bool = False,
@@ -55,14 +53,15 @@ def add_convolutional_similarity(
     Args:
       strength: Factor `s >= 0`, a number or a schedule of the number of updates. With
         `normalize=False` in units of the training loss per fourth power of the weights.
-      mask: Tree of bools, or a function that makes one; see `conv_kernels`. A function
-        must be among the `static_args` of `optax.inject_hyperparams`, which takes it for
-        a schedule otherwise.
+      mask: Tree of bools, or a function that makes one; see `conv_kernels`.
       layout: `"HWIO"` (Flax) or `"OIHW"` (Equinox, PyTorch); see `conv_kernels`.
+      layers: What `conv_layers` says of the network; see `total_similarity`.
       pairs: `"all"` or `"adjacent"`; see `convolutional_similarity`.
       channels: `"matched"` or `"cross"`; see `convolutional_similarity`.
       normalize: Use the scale-free form, whose gradient cannot shrink a kernel.
-      feature_group_count: As in `total_similarity`.
+      feature_group_count: As in `total_similarity`. Within `optax.inject_hyperparams`,
+        which takes numbers and functions for hyperparameters, it must be among the
+        `static_args`, and so must a `mask` that is a function.
 
     Returns:
       An `optax.GradientTransformation`, whose `update` needs `params`. Every update
@@ -88,13 +87,11 @@ def add_convolutional_similarity(
     if not callable(strength) and not isinstance(strength, jax.core.Tracer):
         check_strength(strength)
 
-    def leaves_and_groups(params: Any) -> tuple[dict[str, jax.Array], dict[str, int]]:
-        leaves = kernel_leaves(params, mask, layout)
-        kernels = {path: from_layout(leaf, layout) for path, leaf in leaves.items()}
-        return leaves, group_counts(kernels, feature_group_count)
+    def chosen(params: Any) -> tuple[dict[str, ConvLayer], dict[str, jax.Array]]:
+        return choose_layers(params, mask, layout, layers, feature_group_count)
 
     def init(params: optax.Params) -> AddConvolutionalSimilarityState:
-        leaves_and_groups(params)  # a wrong tree is found here, not at the first update
+        chosen(params)  # a wrong tree is found here, not at the first update
         return AddConvolutionalSimilarityState(count=jnp.zeros((), jnp.int32))
 
     def update(
@@ -107,29 +104,29 @@ def add_convolutional_similarity(
                 "params is None; add_convolutional_similarity needs the parameters: call "
                 "update(updates, state, params)"
             )
-        leaves, groups = leaves_and_groups(params)
+        found, leaves = chosen(params)
         present = {k for k, leaf in leaves_by_path(updates).items() if leaf is not None}
-
-        def loss(leaves: dict[str, jax.Array]) -> jax.Array:
-            kernels = {path: from_layout(leaf, layout) for path, leaf in leaves.items()}
-            return sum_over_layers(kernels, objective, groups)
-
+        moving = {name: layer for name, layer in found.items() if layer.path in present}
         # Half precisions are widened before, so that the gradient is added unrounded.
         wide = {
             path: leaf.astype(accumulation_dtype(leaf.dtype))
             for path, leaf in leaves.items()
             if path in present
         }
+        loss = partial(sum_over_layers, moving, objective=objective)
         gradients = jax.grad(loss)(wide) if wide else {}
         s = strength(state.count) if callable(strength) else strength
 
-        def add(update: jax.Array, gradient: jax.Array) -> jax.Array:
+        def add(path: str, update: jax.Array) -> jax.Array:
+            if path not in gradients:
+                return update
+            gradient = gradients[path]
             dtypes = update.dtype, gradient.dtype
             wide = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
             scaled = jnp.asarray(s).astype(wide) * gradient.astype(wide)
             return (update.astype(wide) + scaled).astype(update.dtype)
 
-        updates = map_leaves(add, updates, gradients)
+        updates = map_leaves(add, updates)
         count = optax.safe_increment(state.count)
         return updates, AddConvolutionalSimilarityState(count)
 

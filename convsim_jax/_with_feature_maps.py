@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from convsim_jax._layers import ConvLayer, trace, uses
+from convsim_jax._conv_layers import trace, uses
+from convsim_jax._layers import ConvLayer
 from convsim_jax._taps import evaluate
 
 
