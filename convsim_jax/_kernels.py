@@ -153,7 +153,8 @@ def choose_layers(
         chosen = {p: layer_of_layout(p, shape, layout) for p, shape in shapes.items()}
         chosen = _with_groups(chosen, feature_group_count, leaves)
         if feature_group_count is None:
-            _warn_of_doubts(chosen, leaves, by_name=masked is None)
+            by_name = masked is None and layout == "HWIO"
+            _warn_of_doubts(chosen, leaves, by_name)
     else:
         looked_for = "the leaves of layers"
         chosen = _named(
@@ -282,8 +283,8 @@ def _warn_of_doubts(
     depthwise = [p for p, x in layers.items() if x.kernel[-2] == 1 < x.kernel[-1]]
     if len(depthwise) > 1:
         warnings.warn(
-            f"kernels of one input channel count as ungrouped: {_few(depthwise)}. If they "
-            f"are depthwise, {way_out}, or feature_group_count",
+            f"kernels of one input channel count as ungrouped: {_few(depthwise)}. If they"
+            f" are depthwise, {way_out}, or feature_group_count",
             stacklevel=2,
         )
     stacked = [path for path in layers if by_name and _is_in_stack(path, leaves)]

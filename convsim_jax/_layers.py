@@ -3,9 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from convsim_jax._similarity import Geometry
 from convsim_jax._table import aligned_table
@@ -60,20 +60,18 @@ class ConvLayer:
             self.transposed and any(s > 1 for s in strides),
         )
 
-    def read(self, leaf: jax.Array) -> jax.Array:
-        """The leaf as kernels, of shape `(*stack, *window, C, M)`."""
-        if (*self.stack, *self.kernel) == self.leaf and self._order == tuple(
-            sorted(self._order)
-        ):
-            return jnp.asarray(leaf)
-        factors = jnp.reshape(leaf, self._factors)
-        return jnp.transpose(factors, self._order).reshape(*self.stack, *self.kernel)
+    def read(self, leaf: Any) -> Any:
+        """The leaf, of JAX or NumPy, as kernels `(*stack, *window, C, M)`."""
+        shape = (*self.stack, *self.kernel)
+        if self._order == tuple(sorted(self._order)):
+            return leaf if leaf.shape == shape else leaf.reshape(shape)
+        return leaf.reshape(self._factors).transpose(self._order).reshape(shape)
 
     def write(self, kernels: jax.Array) -> jax.Array:
         """The inverse of `read`."""
         factors = kernels.reshape([self._factors[axis] for axis in self._order])
-        inverse = sorted(range(factors.ndim), key=self._order.__getitem__)
-        return jnp.transpose(factors, inverse).reshape(self.leaf)
+        inverse = sorted(range(len(self._order)), key=self._order.__getitem__)
+        return factors.transpose(inverse).reshape(self.leaf)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A table of how similar the kernels of each layer are."""
 
-import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,10 +16,12 @@ from convsim_jax._kernels import (
     distinct,
     read_kernels,
 )
-from convsim_jax._layers import ConvLayers
-from convsim_jax._matrices import kernel_cosine_similarity
+from convsim_jax._layers import ConvLayer, ConvLayers
+from convsim_jax._matrices import kernel_cosine_similarity, similarity_matrix
+from convsim_jax._norms import inverse_scale, inverse_sqrt
+from convsim_jax._pairs import number_of_pairs
 from convsim_jax._paths import Mask
-from convsim_jax._similarity import Channels, Geometry, Objective, Pairs, similarity_of
+from convsim_jax._similarity import Channels, Objective, Pairs
 from convsim_jax._table import aligned_table
 
 
@@ -125,74 +126,107 @@ def similarity_report(
     objective = Objective(pairs, channels)
     chosen, leaves = choose_layers(params, mask, layout, layers, feature_group_count)
     chosen = distinct(chosen, leaves)
-    kernels = {
-        name: kernel.reshape(-1, *chosen[name].kernel)
-        for name, kernel in read_kernels(chosen, leaves).items()
-    }
-    geometries = tuple(layer.geometry for layer in chosen.values())
-    measured = jax.device_get(_measure(tuple(kernels.values()), geometries, objective))
+    kernels: dict[str, Any] = read_kernels(chosen, jax.device_get(leaves))
+    sums = _sums_over_pairs(kernels, chosen, objective)
     rows = []
-    for (name, layer), of_stack in zip(chosen.items(), measured, strict=True):
-        constant = _is_constant(layer.kernel, layer.geometry, objective)
-        for place, values in zip(np.ndindex(*layer.stack), of_stack, strict=True):
+    for name, layer in chosen.items():
+        constant = _is_constant(layer, objective)
+        counts = _pairs_of(layer, objective.pairs), _pairs_of(layer, "all")
+        for place in np.ndindex(*layer.stack):
             path = name + (f"[{', '.join(map(str, place))}]" if place else "")
-            norm, raw, scale_free, cosine = map(float, values)
-            numbers = norm, raw, scale_free, cosine
-            rows.append(LayerSimilarity(path, layer.kernel, *numbers, constant))
+            norm = float(np.linalg.norm(kernels[name][place].astype(np.float64)))
+            raw, scale_free, cosine = sums[name][place]
+            means = scale_free / max(counts[0], 1), cosine / max(counts[1], 1)
+            rows.append(LayerSimilarity(path, layer.kernel, norm, raw, *means, constant))
     return SimilarityReport(rows)
 
 
-@partial(jax.jit, static_argnames=("geometries", "objective"))
+def _sums_over_pairs(
+    kernels: dict[str, np.ndarray], layers: dict[str, ConvLayer], objective: Objective
+) -> dict[str, np.ndarray]:
+    """Similarity, scale-free form and absolute cosine, `(*stack, 3)` for each layer.
+
+    Few programs serve all layers. Each group of each kernel is a kernel of its own, and
+    its channels are filled up with zeros to a power of two, which changes no sum.
+    """
+    alike: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}
+    sums: dict[str, np.ndarray] = {}
+    for name, layer in layers.items():
+        sums[name] = np.zeros((*layer.stack, 3))
+        if _pairs_of(layer, "all"):
+            parts = _parts(layer, kernels[name])
+            kind = parts.shape[1:], parts.dtype, layer.geometry[1:]
+            alike.setdefault(kind, {})[name] = parts
+    geometries = tuple(geometry for *_, geometry in alike)
+    stacks = [np.concatenate(list(group.values())) for group in alike.values()]
+    measured = jax.device_get(_measure(stacks, geometries, objective))
+    for values, group in zip(measured, alike.values(), strict=True):
+        ends = np.cumsum([len(parts) for parts in group.values()])
+        for name, of_layer in zip(group, np.split(values, ends[:-1]), strict=True):
+            shape = (*layers[name].stack, layers[name].feature_group_count, 3)
+            sums[name] = of_layer.astype(np.float64).reshape(shape).sum(-2)
+    return sums
+
+
+def _parts(layer: ConvLayer, kernels: np.ndarray) -> np.ndarray:
+    """The groups of a stack of kernels, `(stack * groups, *window, C, M / groups)`."""
+    *shape, M = layer.kernel
+    groups = layer.feature_group_count
+    wide = kernels.astype(accumulation_dtype(kernels.dtype))
+    parts = np.moveaxis(wide.reshape(-1, *shape, groups, M // groups), -2, 1)
+    parts = parts.reshape(-1, *shape, M // groups)
+    fill = [(0, max(1 << (n - 1).bit_length(), 64) - n) for n in parts.shape[-2:]]
+    return np.pad(parts, [(0, 0)] * (parts.ndim - 2) + fill)
+
+
+# A report runs once: what it costs is its compilation.
+_QUICKLY_COMPILED = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+
+
+@partial(jax.jit, static_argnums=(1, 2), compiler_options=_QUICKLY_COMPILED)
 def _measure(
-    kernels: tuple[jax.Array, ...],
-    geometries: tuple[Geometry, ...],
-    objective: Objective,
+    stacks: list[jax.Array], geometries: tuple[Any, ...], objective: Objective
 ) -> list[jax.Array]:
-    """Four numbers of each kernel of each stack, kernels of one kind in one loop."""
-    alike: dict[tuple[Any, ...], list[int]] = {}
-    for number, (stack, geometry) in enumerate(zip(kernels, geometries, strict=True)):
-        kind = stack.shape[1:], stack.dtype, jax.typeof(stack).sharding, geometry
-        alike.setdefault(kind, []).append(number)
-    measured: dict[int, jax.Array] = {}
-    for (*_, geometry), numbers in alike.items():
-        measure = partial(_measure_one, geometry=geometry, objective=objective)
-        values = jax.lax.map(measure, jnp.concatenate([kernels[i] for i in numbers]))
-        sizes = np.cumsum([len(kernels[i]) for i in numbers])
-        measured |= zip(numbers, jnp.split(values, sizes[:-1]), strict=True)
-    return [measured[number] for number in range(len(kernels))]
+    return [
+        jax.lax.map(partial(_sums, objective, strides or 1, transposed), stack)
+        for stack, (strides, transposed) in zip(stacks, geometries, strict=True)
+    ]
 
 
-def _measure_one(
-    kernel: jax.Array, geometry: Geometry, objective: Objective
+def _sums(
+    objective: Objective, strides: Any, transposed: bool, kernel: jax.Array
 ) -> jax.Array:
-    kernel = kernel.astype(accumulation_dtype(kernel.dtype))
-    scale_free = dataclasses.replace(objective, normalize=True)
-    return jnp.stack(
-        [
-            jnp.sqrt(jnp.sum(jnp.square(kernel))),
-            similarity_of(kernel, objective, geometry),
-            similarity_of(kernel, scale_free, geometry),
-            _mean_absolute_cosine(kernel, geometry.feature_group_count),
-        ]
+    """Of similarity, scale-free form and absolute cosine, over the pairs of one group."""
+    scale = inverse_scale(kernel)
+    matrix = similarity_matrix(
+        kernel * scale,
+        channels=objective.channels,
+        strides=strides,
+        transposed=transposed,
     )
+    square = jnp.square(scale.reshape(-1))
+    back = jnp.where(square > 0, 1.0 / jnp.where(square > 0, square, 1.0), 0.0)
+    to_one = inverse_sqrt(jnp.diagonal(matrix))
+    upper = jnp.triu(matrix, 1)
+    pairs = upper - jnp.triu(matrix, 2) if objective.pairs == "adjacent" else upper
+    cosine = jnp.abs(jnp.triu(kernel_cosine_similarity(kernel), 1))
+    return jnp.stack([back @ pairs @ back, to_one @ pairs @ to_one, cosine.sum()])
 
 
-def _mean_absolute_cosine(kernel: jax.Array, groups: int) -> jax.Array:
-    M = kernel.shape[-1]
-    size = M // groups
-    group = jnp.arange(M) // size
-    of_pair = jnp.triu(group[:, None] == group[None], 1)
-    total = jnp.sum(jnp.abs(kernel_cosine_similarity(kernel)), where=of_pair)
-    return total / max(groups * size * (size - 1) // 2, 1)
+def _pairs_of(layer: ConvLayer, pairs: str) -> int:
+    size = layer.kernel[-1] // layer.feature_group_count
+    of_group = number_of_pairs(size, adjacent=pairs == "adjacent")
+    return layer.feature_group_count * of_group
 
 
-def _is_constant(
-    kernel: tuple[int, ...], geometry: Geometry, objective: Objective
-) -> bool:
-    *window, _, M = kernel
+def _is_constant(layer: ConvLayer, objective: Objective) -> bool:
+    """Whether the scale-free form is the same for any kernel."""
+    window, geometry = layer.kernel[:-2], layer.geometry
     strides = geometry.strides or (1,) * len(window)
-    one_tap = all(n == 1 for n in window)
     one_lag = all(n <= s for n, s in zip(window, strides, strict=True))
-    alone = geometry.feature_group_count == M
-    in_cross = one_tap or (one_lag and not geometry.transposed)
-    return alone or (objective.channels == "cross" and in_cross)
+    of_power = max(window) == 1 or (one_lag and not geometry.transposed)
+    cross = objective.channels == "cross" and of_power
+    return cross or not _pairs_of(layer, objective.pairs)

@@ -232,6 +232,49 @@ def test_optimizer_with_parameters_and_schedule():
     np.testing.assert_allclose(result["kernel"], 0.95 * 0.975, rtol=1e-6)
 
 
+@promoting_optax
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.lbfgs(),
+        optax.chain(optax.sgd(0.1), optax.scale_by_backtracking_linesearch(10)),
+        optax.chain(optax.adam(2e-3), optax.contrib.reduce_on_plateau(patience=2)),
+        optax.contrib.muon(1e-2),
+    ],
+    ids=["lbfgs", "linesearch", "plateau", "muon"],
+)
+def test_any_optimizer(optimizer):
+    """Those that ask for the value, its gradient and the function among them."""
+    params = {"kernel": normal(12, (2, 2, 2, 4))}
+    _, history = cs.minimize_similarity(
+        params, 5, optimizer=optimizer, channels="cross", normalize=True
+    )
+    assert history.loss[-1] < history.loss[0]
+
+
+@pytest.mark.parametrize("preserve_norm", [False, True])
+def test_a_scanned_stack_is_as_many_kernels(preserve_norm):
+    def apply(params, x):
+        return jax.lax.scan(
+            lambda x, k: (jax.lax.conv(x, k, (1, 1), "SAME"), None), x, params["w"]
+        )[0]
+
+    stack = normal(14, (2, 3, 3, 2, 2))  # (layers, M, C, *window)
+    layers = cs.conv_layers(apply, {"w": stack}, jnp.ones((1, 3, 4, 4)))
+    result, history = cs.minimize_similarity(
+        {"w": stack}, 3, optimizer=SGD, layers=layers, preserve_norm=preserve_norm
+    )
+    paths = [
+        descend(kernel.transpose(2, 3, 1, 0), 3, preserve_norm=preserve_norm)
+        for kernel in stack
+    ]
+    for kernel, path in zip(result["w"], paths, strict=True):
+        expected = np.transpose(path[-1], (3, 2, 0, 1))
+        np.testing.assert_allclose(kernel, expected, rtol=1e-4, atol=1e-5)
+    expected = [oracle.total_similarity(kernels) for kernels in zip(*paths, strict=True)]
+    np.testing.assert_allclose(history.loss, expected, rtol=1e-4)
+
+
 # Under transformations.
 
 

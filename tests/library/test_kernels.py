@@ -309,3 +309,175 @@ def test_conv_mask_is_true_for_exactly_the_kernels():
     )
     changed = jax.tree.map(lambda leaf: bool((leaf != 0).all()), updates)
     assert changed == expected
+
+
+# With layers.
+
+
+def conv(x, kernel, strides=(1, 1), groups=1):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def network(params, x):
+    """A strided, a grouped and a scanned conv, one that is tied, and a dense layer."""
+    x = conv(x, params["stem"]["w"], (2, 2))
+    x = conv(x, params["grouped"]["w"], groups=2)
+    x, _ = jax.lax.scan(lambda x, k: (conv(x, k), None), x, params["stack"]["w"])
+    x = x + jax.lax.conv_transpose(
+        conv(x, params["tied"]["w"]), params["tied"]["w"], (1, 1), "SAME"
+    ).mean((1, 2), keepdims=True)
+    return x.mean((1, 2)) @ params["dense"]["w"]
+
+
+SHAPES = {
+    "stem": (3, 3, 2, 4),
+    "grouped": (3, 3, 2, 4),
+    "stack": (2, 3, 3, 4, 4),
+    "tied": (1, 1, 4, 4),
+    "dense": (4, 2),
+}
+NETWORK = {name: {"w": jnp.ones(shape)} for name, shape in SHAPES.items()}
+IMAGES = jax.ShapeDtypeStruct((1, 8, 8, 2), jnp.float32)
+LAYERS = cs.conv_layers(network, NETWORK, IMAGES)
+EXPECTED = {f"{name}/w": SHAPES[name] for name in ("stem", "grouped", "stack", "tied")}
+
+
+def test_layers_say_which_leaves_count_and_how():
+    assert shapes(NETWORK, layers=LAYERS) == EXPECTED
+    assert cs.conv_mask(NETWORK, layers=LAYERS) == {
+        name: {"w": name != "dense"} for name in NETWORK
+    }
+
+
+def test_a_mask_chooses_among_the_layers():
+    mask = {name: name in ("stem", "dense") for name in NETWORK}
+    assert shapes(NETWORK, layers=LAYERS, mask=mask) == {"stem/w": SHAPES["stem"]}
+
+
+def test_layers_of_variables_serve_their_params():
+    """Linen's `apply` takes variables; the optimizer sees what is under "params"."""
+    layers = cs.conv_layers(
+        lambda variables, x: network(variables["params"], x), {"params": NETWORK}, IMAGES
+    )
+    assert shapes({"params": NETWORK}, layers=layers).keys() == {
+        f"params/{path}" for path in EXPECTED
+    }
+    assert shapes(NETWORK, layers=layers) == EXPECTED
+
+
+@pytest.mark.parametrize("hidden", ["none", "masked", "prefix"])
+def test_layers_whose_leaves_are_hidden_are_passed_over(hidden):
+    absent = {"none": {"w": None}, "masked": {"w": optax.MaskedNode()}}
+    params = NETWORK | {"stem": absent.get(hidden, optax.MaskedNode())}
+    expected = {path: shape for path, shape in EXPECTED.items() if path != "stem/w"}
+    assert shapes(params, layers=LAYERS) == expected
+    assert cs.conv_mask(params, layers=LAYERS)["stem"] == params["stem"]
+
+
+def test_a_leaf_that_is_read_in_two_ways_has_two_kernels():
+    def tied(params, x):
+        kernel = params["w"]
+        x = conv(x, kernel, (2, 2))
+        return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", transpose_kernel=True)
+
+    params = {"w": jnp.ones((3, 3, 2, 4))}
+    layers = cs.conv_layers(tied, params, IMAGES)
+    assert shapes(params, layers=layers) == {"w": (3, 3, 2, 4), "w#2": (3, 3, 4, 2)}
+
+
+# Abstract trees, shared arrays, masks that can be called.
+
+
+@pytest.mark.parametrize("layout", ["HWIO", "OIHW"])
+def test_abstract_trees(layout):
+    name = {"HWIO": "kernel", "OIHW": "weight"}[layout]
+    params = {"conv": {name: jax.ShapeDtypeStruct((2, 3, 4, 5), jnp.bfloat16)}}
+    (kernel,) = cs.conv_kernels(params, layout=layout).values()
+    assert kernel.dtype == jnp.bfloat16
+    assert kernel.shape == {"HWIO": (2, 3, 4, 5), "OIHW": (4, 5, 3, 2)}[layout]
+    assert cs.conv_mask(params, layout=layout) == {"conv": {name: True}}
+
+
+def test_an_array_under_two_paths_counts_once():
+    kernel = jnp.ones((1, 2, 2, 4))
+    params = {name: {"kernel": kernel} for name in "ab"}
+    assert shapes(params) == {"a/kernel": (1, 2, 2, 4)}
+    assert cs.total_similarity(params) == cs.total_similarity(params["a"])
+    result, history = cs.minimize_similarity(params, 2, optimizer=optax.sgd(1e-3))
+    assert history.norms.keys() == {"a/kernel"}
+    assert np.all(result["a"]["kernel"] < 1)
+    np.testing.assert_array_equal(result["a"]["kernel"], result["b"]["kernel"])
+
+
+def test_a_mask_that_is_a_module_is_a_tree():
+    class Net(eqx.Module):
+        conv: eqx.nn.Conv2d
+
+        def __call__(self, x):
+            pytest.fail("a mask was called")
+
+    net = Net(eqx.nn.Conv2d(2, 3, 2, key=jax.random.key(0)))
+    params = eqx.filter(net, eqx.is_inexact_array)
+    mask = jax.tree.map(lambda x: x.ndim == 4, params)
+    assert shapes(params, layout="OIHW", mask=mask) == {"conv/weight": (2, 2, 2, 3)}
+
+
+# What parameters alone do not say.
+
+
+def test_several_kernels_of_one_input_channel_are_warned_of():
+    params = {f"conv_{i}": {"kernel": jnp.ones((3, 3, 1, 4))} for i in range(7)}
+    with pytest.warns(UserWarning, match=r"conv_0/kernel.*3 more.*conv_layers\(apply"):
+        cs.conv_kernels(params)
+    cs.conv_kernels({"stem": params["conv_0"]})
+    cs.total_similarity(params, feature_group_count=1)
+    layers = cs.conv_layers(
+        lambda p, x: [conv(x, k["kernel"], groups=2) for k in p.values()], params, IMAGES
+    )
+    assert len(cs.conv_kernels(params, layers=layers)) == 7
+
+
+def test_stacks_of_attention_kernels_are_warned_of():
+    vectors = {"norm": {"scale": jnp.ones((5, 8))}}
+    query = {"kernel": jnp.ones((5, 8, 2, 4)), "bias": jnp.ones((5, 2, 4))}
+    for params in (
+        {"block": {"query": query} | vectors},
+        {"block": {"query": {"kernel": query["kernel"]}} | vectors},
+    ):
+        with pytest.warns(UserWarning, match=r"block/query/kernel.*conv_layers\(apply"):
+            cs.conv_kernels(params)
+        mask = jax.tree.map(lambda x: x.ndim == 4, params)
+        assert len(cs.conv_kernels(params, mask=mask)) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "message"),
+    [
+        (NETWORK, {"layers": EXPECTED}, r"layers is .*conv_layers"),
+        (
+            {"stem": NETWORK["stem"]},
+            {"layers": LAYERS},
+            r"layers names 'grouped/w', which params has not",
+        ),
+        (
+            NETWORK | {"stem": {"w": jnp.ones((5, 3, 2, 4))}},
+            {"layers": LAYERS},
+            r"stem/w has shape \(5, 3, 2, 4\) in params.*layers.*\(3, 3, 2, 4\)",
+        ),
+        (
+            jax.tree.map(lambda _: None, NETWORK),
+            {"layers": LAYERS},
+            r"no conv kernel.*layers",
+        ),
+    ],
+)
+def test_rejects_layers_of_another_network(params, options, message):
+    with pytest.raises(ValueError, match=message):
+        cs.conv_kernels(params, **options)

@@ -132,8 +132,8 @@ def test_double_precision():
     ],
 )
 def test_layers_of_different_dtypes(first, second, widest):
-    params = {"a": {"kernel": normal(5, (1, 2, 1, 3), first)}}
-    params["b"] = {"kernel": normal(6, (1, 2, 1, 3), second)}
+    params = {"a": {"kernel": normal(5, (1, 2, 2, 3), first)}}
+    params["b"] = {"kernel": normal(6, (1, 2, 2, 3), second)}
     result = cs.total_similarity(params)
     if widest is not None:
         assert result.dtype == widest
@@ -160,7 +160,7 @@ def arithmetic(jaxpr):
 
 def test_layers_of_one_shape_share_one_program():
     def program(depth):
-        params = {f"{i}": {"kernel": normal(i, (2, 2, 1, 3))} for i in range(depth)}
+        params = {f"{i}": {"kernel": normal(i, (2, 2, 2, 3))} for i in range(depth)}
         return arithmetic(jax.make_jaxpr(cs.total_similarity)(params).jaxpr)
 
     assert program(2) == program(7) > 0
@@ -201,7 +201,7 @@ def test_rejects_params_without_kernels():
 @pytest.mark.parametrize("most", [0, 40, 10**6])
 def test_kernels_are_summed_whether_stacked_or_alone(most, monkeypatch):
     monkeypatch.setattr("convsim_jax._total.MAX_STACKED_SIZE", most)
-    shapes = [(3, 3, 1, 4), (3, 3, 1, 4), (3, 3, 2, 4), (3, 3, 2, 4), (1, 1, 4, 2)]
+    shapes = [(3, 3, 3, 4), (3, 3, 3, 4), (3, 3, 2, 4), (3, 3, 2, 4), (1, 1, 4, 2)]
     random = np.random.default_rng(0)
     kernels = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
     params = {str(i): {"kernel": kernel} for i, kernel in enumerate(kernels)}

@@ -77,8 +77,8 @@ def test_strength_may_be_traced():
 
 class NnxNet(nnx.Module):
     def __init__(self, rngs):
-        self.first = nnx.Conv(1, 3, (2, 2), rngs=rngs)
-        self.second = nnx.Conv(1, 3, (2, 2), rngs=rngs)
+        self.first = nnx.Conv(2, 3, (2, 2), rngs=rngs)
+        self.second = nnx.Conv(2, 3, (2, 2), rngs=rngs)
 
 
 def only_second(params):

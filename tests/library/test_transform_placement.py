@@ -229,3 +229,66 @@ def test_vmap_over_seeds():
     for i in range(2):
         own = jax.tree.map(lambda x, i=i: x[i], result)
         assert_added(own, added(updates[i], params[i]), updates[i])
+
+
+GROUPS = {"conv/kernel": 3}
+
+
+@pytest.mark.parametrize("how", ["groups", "layers"])
+@pytest.mark.parametrize("hidden", ["nothing", "the other", "itself"])
+def test_what_names_layers_by_path_passes_over_those_that_are_hidden(how, hidden):
+    """As `optax.masked` and `optax.multi_transform` hide what is not theirs."""
+
+    def apply(params, x):
+        for name, groups in (("conv", 3), ("other", 1)):
+            x = jax.lax.conv_general_dilated(
+                x,
+                params[name]["kernel"],
+                (1, 1),
+                "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=groups,
+            )
+        return x
+
+    params = PARAMS | {"other": {"kernel": jnp.ones((1, 1, 3, 2))}}
+    updates = UPDATES | {"other": {"kernel": jnp.zeros((1, 1, 3, 2))}}
+    layers = cs.conv_layers(
+        apply, params, jax.ShapeDtypeStruct((1, 4, 4, 6), jnp.float32)
+    )
+    options = {"layers": layers} if how == "layers" else {"feature_group_count": GROUPS}
+    regularized = cs.add_convolutional_similarity(STRENGTH, **options)
+    seen = {
+        "nothing": {"conv": "seen", "dense": "seen", "other": "seen"},
+        "the other": {"conv": "seen", "dense": "seen", "other": "hidden"},
+        "itself": {"conv": "hidden", "dense": "seen", "other": "seen"},
+    }[hidden]
+    transformation = optax.multi_transform(
+        {"seen": regularized, "hidden": optax.identity()}, seen
+    )
+    result = one_update(transformation, updates, params)
+    if hidden == "itself":
+        assert_added(result, UPDATES["conv"]["kernel"])
+        assert np.all(result["other"]["kernel"] != 0)
+    else:
+        assert_added(result, added(feature_group_count=3))
+
+
+def test_abstract_params_at_init():
+    shapes = jax.eval_shape(lambda: PARAMS)
+    state = cs.add_convolutional_similarity(STRENGTH).init(shapes)
+    assert state.count == 0
+
+
+def test_inject_hyperparams_takes_numbers_for_hyperparameters():
+    make = optax.inject_hyperparams(cs.add_convolutional_similarity)
+    transformation = make(strength=STRENGTH, feature_group_count=3)
+    with pytest.raises(ValueError, match=r"feature_group_count is.*static_args"):
+        transformation.init(PARAMS)
+    make = optax.inject_hyperparams(
+        cs.add_convolutional_similarity, static_args="feature_group_count"
+    )
+    assert_added(
+        one_update(make(strength=STRENGTH, feature_group_count=3)),
+        added(feature_group_count=3),
+    )

@@ -7,7 +7,7 @@ import numpy as np
 from tests.library import oracle
 
 STRENGTH, LEARNING_RATE = 0.5, 0.1
-SHAPE = (2, 2, 1, 3)
+SHAPE = (2, 2, 2, 3)
 
 
 def normal(seed, shape, dtype=jnp.float32):
