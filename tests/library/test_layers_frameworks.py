@@ -1,0 +1,45 @@
+"""`conv_layers` of networks in five frameworks: the loss with it, and by hand."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import convsim_jax as cs
+from tests.library import oracle
+from tests.library.framework_networks import FRAMEWORKS, NETWORKS, make
+
+pytestmark = pytest.mark.usefixtures("relaxed_jax", "quick_compilation")
+
+
+def by_hand(kernels, **options):
+    """The sum over layers, each over its groups and the lags that count."""
+    return sum(
+        oracle.convolutional_similarity(
+            kernel,
+            feature_group_count=asked["groups"],
+            strides=(asked["strides"] // math.gcd(asked["strides"], asked["dilation"]),)
+            * (kernel.ndim - 2),
+            transposed=asked.get("transposed", False),
+            **options,
+        )
+        for kernel, asked in kernels
+    )
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_loss_with_layers_is_the_sum_by_hand(framework, network):
+    apply, params, images, kernels = make(framework, network)
+    layers = cs.conv_layers(apply, params, images)
+    assert not layers.left_out
+    assert sum(math.prod(layer.stack) for layer in layers) == len(kernels)
+    total = cs.total_similarity(params, layers=layers)
+    np.testing.assert_allclose(total, by_hand(kernels), rtol=1e-4)
+    read = cs.conv_kernels(params, layers=layers).values()
+    assert sum(np.square(k).sum() for k in read) == pytest.approx(
+        sum(np.square(k).sum() for k, _ in kernels), rel=1e-5
+    )
+    (name,) = {jax.tree.structure(cs.conv_mask(params, layers=layers))}
+    assert name == jax.tree.structure(params)
