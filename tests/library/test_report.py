@@ -1,5 +1,6 @@
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -127,3 +128,71 @@ def test_table_has_a_row_for_each_layer_and_lines_up():
 def test_rejects(params, options, message):
     with pytest.raises(ValueError, match=message):
         cs.similarity_report(params, **options)
+
+
+# Layers of a network.
+
+
+def test_stacks_groups_and_strides_of_layers():
+    """A row for each kernel of a stack; groups see pairs of their own alone."""
+
+    def apply(params, x):
+        options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+        def layer(x, kernel):
+            padding = ((1, 1), (1, 1))
+            return jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), padding, feature_group_count=2, **options
+            ), None
+
+        x, _ = jax.lax.scan(layer, x, params["stack"])
+        return jax.lax.conv_general_dilated(x, params["w"], (2, 2), "VALID", **options)
+
+    params = {"stack": normal(6, (3, 3, 3, 2, 4)), "w": normal(7, (3, 3, 4, 5))}
+    layers = cs.conv_layers(apply, params, jnp.ones((1, 8, 8, 4)))
+    rows = cs.similarity_report(params, layers=layers).layers
+    assert [row.path for row in rows] == ["stack[0]", "stack[1]", "stack[2]", "w"]
+    options = [{"feature_group_count": 2}] * 3 + [{"strides": (2, 2)}]
+    for row, kernel, own in zip(
+        rows, [*params["stack"], params["w"]], options, strict=True
+    ):
+        for name, normalize in [("similarity", False), ("scale_free", True)]:
+            expected = oracle.convolutional_similarity(kernel, normalize=normalize, **own)
+            np.testing.assert_allclose(getattr(row, name), expected, rtol=1e-5)
+
+
+def test_what_is_the_same_for_any_kernel_is_marked_and_not_in_the_mean():
+    params = {
+        "a": {"kernel": normal(8, (3, 3, 2, 4))},
+        "b": {"kernel": normal(9, (1, 1, 2, 4))},
+        "c": {"kernel": normal(10, (3, 3, 4, 1))},
+    }
+    a, b, c = (report := cs.similarity_report(params, channels="cross")).layers
+    assert (a.constant, b.constant, c.constant) == (False, True, True)
+    np.testing.assert_allclose(b.scale_free, 1, rtol=1e-5)
+    assert report.scale_free == a.scale_free
+    assert [line.count("*") for line in str(report).splitlines()] == [0, 0, 1, 1, 1]
+    matched = cs.similarity_report(params)
+    assert [layer.constant for layer in matched.layers] == [False, False, True]
+    mean = np.mean([layer.scale_free for layer in matched.layers[:2]])
+    np.testing.assert_allclose(matched.scale_free, mean)
+    assert np.isnan(cs.similarity_report(params["c"]).scale_free)
+
+
+@pytest.mark.parametrize(
+    ("transposed", "stride", "constant"), [(False, 2, True), (True, 2, False)]
+)
+def test_windows_no_larger_than_their_strides_see_one_lag(transposed, stride, constant):
+    def apply(params, x):
+        if transposed:
+            return jax.lax.conv_transpose(x, params["w"], (stride, stride), "VALID")
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, params["w"], (stride, stride), "VALID", dimension_numbers=dimensions
+        )
+
+    params = {"w": normal(11, (2, 2, 3, 4))}
+    layers = cs.conv_layers(apply, params, jnp.ones((1, 8, 8, 3)))
+    (layer,) = cs.similarity_report(params, layers=layers, channels="cross").layers
+    assert layer.constant == constant
+    assert (abs(layer.scale_free - 1) < 1e-5) == constant

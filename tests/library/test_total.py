@@ -207,3 +207,37 @@ def test_kernels_are_summed_whether_stacked_or_alone(most, monkeypatch):
     params = {str(i): {"kernel": kernel} for i, kernel in enumerate(kernels)}
     exact = sum(oracle.convolutional_similarity(kernel) for kernel in kernels)
     np.testing.assert_allclose(cs.total_similarity(params), exact, rtol=1e-5)
+
+
+def test_layers_know_groups_strides_and_what_is_transposed():
+    def apply(params, x):
+        options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        x = jax.lax.conv_general_dilated(
+            x, params["grouped"], (1, 1), "SAME", feature_group_count=2, **options
+        )
+        x = jax.lax.conv_general_dilated(
+            x, params["strided"], (2, 3), "SAME", rhs_dilation=(4, 1), **options
+        )
+        return jax.lax.conv_transpose(x, params["transposed"], (2, 2), "SAME")
+
+    shapes = {
+        "grouped": (2, 3, 2, 4),
+        "strided": (3, 3, 4, 3),
+        "transposed": (3, 2, 3, 4),
+    }
+    params = {name: normal(i, shape) for i, (name, shape) in enumerate(shapes.items())}
+    layers = cs.conv_layers(apply, params, jnp.ones((1, 8, 8, 4)))
+    by_hand = {
+        "grouped": {"feature_group_count": 2},
+        "strided": {"strides": (1, 3)},  # (2, 3) over the gcd with the dilation
+        "transposed": {"strides": (2, 2), "transposed": True},
+    }
+    for options in ({}, {"channels": "cross", "normalize": True}):
+        expected = sum(
+            oracle.convolutional_similarity(params[name], **own, **options)
+            for name, own in by_hand.items()
+        )
+        result = cs.total_similarity(params, layers=layers, **options)
+        np.testing.assert_allclose(result, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"feature_group_count is given beside layers"):
+        cs.total_similarity(params, layers=layers, feature_group_count=2)
