@@ -27,6 +27,7 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.5,
 }
 BEFORE = "before training"  # its bars are hollow
+LOGARITHMIC = ("The paper's loss",)  # where the largest is 10 times the smallest
 
 
 class Chart(NamedTuple):
@@ -54,6 +55,10 @@ class Line(NamedTuple):
     finished: np.ndarray
     chosen: np.ndarray | None = None
 
+    def __bool__(self) -> bool:
+        """Whether there is a number in it."""
+        return bool(np.isfinite(self.values).any())
+
     @property
     def seen(self) -> np.ndarray:
         """The values of the seeds that finished, if any."""
@@ -64,12 +69,12 @@ class Line(NamedTuple):
         known = np.flatnonzero(np.isfinite(self.seen).all(axis=1))
         means = (
             f"{number(self.seen[i].mean())} in epoch {self.epochs[i]}"
-            for i in sorted({known[0], known[-1]} if len(known) else ())
+            for i in sorted({*known[:1], *known[-1:]})
         )
         return f"{self.name} {' and '.join(means) or 'known of no epoch'}"
 
 
-def curves(title: str, lines: Sequence[Line], *, logarithmic: bool = False) -> Chart:
+def curves(title: str, lines: Sequence[Line]) -> Chart:
     """Each seed thin, the mean of those that finished thick; the axis fits these."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes("epoch")
@@ -87,17 +92,17 @@ def curves(title: str, lines: Sequence[Line], *, logarithmic: bool = False) -> C
                 at = (line.epochs[:, None] == line.chosen) & line.finished
                 epochs = line.epochs[at.nonzero()[0]]
                 axes.plot(epochs, line.values[at], f"C{colour}o", markersize=4)
-            axes.plot([], [], color=f"C{colour}", label=line.name)
+            axes.plot([], [], color=f"C{colour}", label=line.name if line else None)
         fitted = [line for line in lines if line.finished.any()] or lines
         seen = np.concatenate([line.seen[np.isfinite(line.seen)] for line in fitted])
         low, high = (seen.min(), seen.max()) if len(seen) else (0, 1)
         margin = 0.06 * (high - low) or 0.05 * abs(high) or 1
         axes.set_ylim(low - margin, high + margin)
-        if logarithmic and 0 < 10 * low < high:
+        if title in LOGARITHMIC and 0 < 10 * low < high:
             axes.set_yscale("log")
             axes.set_ylim(low / 1.3, high * 1.3)
             title += " (logarithmic axis)"
-        words = "; ".join(line.in_words() for line in lines)
+        words = "; ".join(line.in_words() for line in lines if line)
         return Chart(title, svg(figure, title), f"{title}: {words}.")
 
 

@@ -43,13 +43,7 @@ def write_report(folder: Path) -> Path:
         OSError: a file cannot be read, or the page cannot be written.
     """
     run = read_run(folder)
-    lines = [
-        [line for line in _lines(run, fields) if np.isfinite(line.values).any()]
-        for fields in CURVES.values()
-    ]
-    accuracy = lines[0]
-    if run.outcome and accuracy and accuracy[-1].name == "validation":
-        accuracy[-1] = accuracy[-1]._replace(chosen=run.outcome.chosen_epoch)
+    lines = [_lines(run, fields) for fields in CURVES.values()]
     groups = {BEFORE: (run, "start"), "after": (run, "end")}
     page = _rendered("run.html", lines, groups, run=run, pictures=pictures)
     path = folder / "report.html"
@@ -70,11 +64,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     """
     runs = compare.named([read_run(folder) for folder in folders])
     lines = [
-        [
-            line
-            for name, run in runs.items()
-            for line in _lines(run, {[*fields][-1]: name})
-        ]
+        [line for name in runs for line in _lines(runs[name], {[*fields][-1]: name})]
         for fields in CURVES.values()
     ]
     groups = {name: (run, "end") for name, run in runs.items()}
@@ -90,7 +80,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
 
 
 def _lines(run: Run, fields: Mapping[str, str]) -> list[Line]:
-    """A line of each field of `Epoch`."""
+    """A line of each field of `Epoch`; of the last accuracy, with the chosen epochs."""
     epochs = np.array([epoch.epoch for epoch in run.history])
     found = []
     for field, name in fields.items() if run.history else ():
@@ -98,7 +88,8 @@ def _lines(run: Run, fields: Mapping[str, str]) -> list[Line]:
         values = values.reshape(len(values), -1)  # one column, of all seeds together
         of_seeds = values.shape[1] == len(run.finished)
         finished = run.finished if of_seeds else np.ones(1, bool)
-        found.append(Line(name, epochs, values, finished))
+        chosen = run.outcome.chosen_epoch if run.outcome and field == "accuracy" else None
+        found.append(Line(name, epochs, values, finished, chosen))
     return found
 
 
@@ -128,10 +119,7 @@ def _rendered(
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= vars(wording) | vars(facts)
-    curves = [
-        charts.curves(title, of, logarithmic=title == "The paper's loss")
-        for title, of in zip(CURVES, lines, strict=True)
-        if any(np.isfinite(line.values).any() for line in of)
-    ]
+    titled = zip(CURVES, lines, strict=True)
+    curves = [charts.curves(title, of) for title, of in titled if any(of)]
     values |= {"facts": facts, "curves": curves, "layers": _bars(groups)}
     return environment.get_template(template).render(**values)

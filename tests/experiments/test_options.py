@@ -69,6 +69,19 @@ def test_milestones_that_are_never_reached_are_told():
     assert warning == "--milestones 2 3 100: no effect with --schedule constant"
 
 
+def test_a_relative_dataset_is_stored_resolved(tmp_path, monkeypatch):
+    (tmp_path / "photos" / "train").mkdir(parents=True)
+    (tmp_path / "digits" / "train").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for given, stored in (
+        ("photos", str(tmp_path / "photos")),
+        ("./photos/", str(tmp_path / "photos")),
+        ("digits", "digits"),
+        ("cifar10", "cifar10"),
+    ):
+        assert Config(dataset=given).options()["dataset"] == stored
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_configuration_is_in_range_and_knows_its_name(name):
     config = configuration(name)

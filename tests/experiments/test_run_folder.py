@@ -26,20 +26,17 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = {"seeds": 3, "learning_rate": 0.1, "methods": ["none", "control"]}
 
 
-def test_a_new_folder_is_there_when_it_is_complete(tmp_path):
+def test_a_new_folder_is_there_when_it_is_complete_or_not_at_all(tmp_path):
     path = tmp_path / "below" / "run"
+    with pytest.raises(KeyboardInterrupt), new_folder(path) as folder:
+        (folder / "results.json").write_text("half")
+        raise KeyboardInterrupt
+    assert list(path.parent.iterdir()) == []
     with new_folder(path) as folder:
         (folder / "file").write_text("whole")
         assert not path.exists()
     assert [file.name for file in path.parent.iterdir()] == ["run"]
     assert (path / "file").read_text() == "whole"
-
-
-def test_a_run_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "run") as folder:
-        (folder / "results.json").write_text("half")
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_folder_does_not_take_the_place_of_another(tmp_path):
@@ -184,19 +181,22 @@ def test_what_a_kill_left_half_written_is_no_obstacle_and_is_deleted(tmp_path):
     ("change", "message"),
     [
         ({"learning_rate": 0.2}, r"--learning-rate is 0.2, and was 0.1 in .*config.json"),
-        (
-            {"methods": ["none"]},
-            r'--methods is \["none"\], and was \["none", "cont',
-        ),
+        ({"methods": ["none"]}, r'--methods is \["none"\], and was \["none", "cont'),
         ({"new": 1}, r"--new is 1, and was null"),
+        ("{", r"config\.json is damaged: Expecting"),
+        ("[]", r"config\.json is damaged: it names no options"),
     ],
 )
 def test_other_options_are_refused_by_name(tmp_path, change, message):
-    claim(tmp_path / "run", OPTIONS, {})
-    before = (tmp_path / "run" / "config.json").read_bytes()
+    claim(tmp_path, OPTIONS, {})
+    path = tmp_path / "config.json"
+    if isinstance(change, str):
+        path.write_text(change)
+        change = {}
+    before = path.read_bytes()
     with pytest.raises(ValueError, match=message):
-        claim(tmp_path / "run", {**OPTIONS, **change}, {})
-    assert (tmp_path / "run" / "config.json").read_bytes() == before
+        claim(tmp_path, {**OPTIONS, **change}, {})
+    assert path.read_bytes() == before
 
 
 def test_a_folder_of_something_else_is_refused_and_kept(tmp_path):
@@ -206,20 +206,6 @@ def test_a_folder_of_something_else_is_refused_and_kept(tmp_path):
     with pytest.raises(ValueError, match="holds something other than a run"):
         claim(tmp_path, OPTIONS, {})
     assert {path.name for path in tmp_path.iterdir()} == names
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", r"config\.json is damaged: Expecting"),
-        ("[]", r"config\.json is damaged: it names no options"),
-    ],
-)
-def test_a_damaged_claim_is_named(tmp_path, content, message):
-    claim(tmp_path / "run", OPTIONS, {})
-    (tmp_path / "run" / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=message):
-        claim(tmp_path / "run", OPTIONS, {})
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):

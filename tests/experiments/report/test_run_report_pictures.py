@@ -139,8 +139,11 @@ def test_the_chosen_epoch_is_marked(drawn):
     ("values", "scale"),
     [([1, 1000], "log"), ([1, 9], "linear"), ([0, 1000], "linear"), ([5, 5], "linear")],
 )
-def test_a_wide_span_takes_a_logarithmic_axis_and_says_so(drawn, values, scale):
-    chart, axes = drawn(charts.curves, [line(*values)], logarithmic=True)
+def test_a_wide_span_takes_a_logarithmic_axis_and_says_so(
+    drawn, monkeypatch, values, scale
+):
+    monkeypatch.setattr(charts, "LOGARITHMIC", ["A quantity"])
+    chart, axes = drawn(charts.curves, [line(*values)])
     assert axes.get_yscale() == scale
     assert ("(logarithmic axis)" in chart.title) == (scale == "log")
     low, high = axes.get_ylim()
