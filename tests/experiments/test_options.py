@@ -73,13 +73,13 @@ def test_a_relative_dataset_is_stored_resolved(tmp_path, monkeypatch):
     (tmp_path / "photos" / "train").mkdir(parents=True)
     (tmp_path / "digits" / "train").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    for given, stored in (
+    for asked, stored in (
         ("photos", str(tmp_path / "photos")),
         ("./photos/", str(tmp_path / "photos")),
         ("digits", "digits"),
         ("cifar10", "cifar10"),
     ):
-        assert Config(dataset=given).options()["dataset"] == stored
+        assert Config(dataset=asked).options()["dataset"] == stored
 
 
 @pytest.mark.parametrize("name", names())
