@@ -7,6 +7,7 @@ with workers needs its `if __name__ == "__main__"`.
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
@@ -53,6 +54,12 @@ def _closing(elements: grain.IterDataset) -> Iterator[Any]:
         raise OSError(
             f"a process that reads images died; with fewer --workers or a smaller "
             f"--batch-size they need less memory ({str(error).partition('. ')[0]})"
+        ) from error
+    except (TypeError, AttributeError, pickle.PicklingError) as error:  # Python's
+        if "pickle" not in str(error):
+            raise
+        raise ValueError(
+            f"--workers expects 0 for images that cannot be copied to processes: {error}"
         ) from error
     finally:
         iterator.close()

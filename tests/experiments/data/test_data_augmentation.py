@@ -49,15 +49,6 @@ def test_an_image_can_leave_its_frame():
     assert {0, 7, 14, 28} == set(result.sum(axis=(1, 2, 3)).tolist())
 
 
-def test_keys_of_several_seeds_at_once_give_what_each_gives():
-    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 5, 5, 3), "u1"))
-    keys = jax.random.split(jax.random.key(0), 3)
-    together = jax.jit(jax.vmap(partial(augmented, pad=1), (0, None)))(keys, images)
-    for key, result in zip(keys, together, strict=True):
-        np.testing.assert_array_equal(result, run(key, images, 1))
-    assert not np.array_equal(together[0], together[1])
-
-
 def test_divided_images_are_augmented_alike_without_communication():
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (16, 5, 5, 3), "u1"))
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))

@@ -125,21 +125,13 @@ def test_a_test_split_without_labels_gives_way_to_validation(tmp_path):
     assert source.sizes == {"train": 5, "test": 4}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"junk", "is no image that Pillow reads"), (None, "cannot be read: .*truncated")],
-)
-def test_a_damaged_image_is_named(tmp_path, content, message):
+def test_a_damaged_image_is_named(tmp_path):
     records = as_records(*examples(5))
-    whole = records[3]["image"]
-    records[3]["image"] = content or whole[: len(whole) // 2]
+    records[3]["image"] = b"junk"
     prepare(tmp_path, {"train": records, "test": as_records(*examples(2))})
-    source = open_source("tiny", data_dir=tmp_path)
-    message = rf"image 3 of train of dataset 'tiny' in .*1\.0\.0 {message}"
+    message = r"image 3 of train of dataset 'tiny' in .*1\.0\.0 is no image that Pillow"
     with pytest.raises(ValueError, match=message):
-        load(source)
-    with pytest.raises(ValueError, match=message):
-        source.examples("train")[3]
+        load(open_source("tiny", data_dir=tmp_path))
 
 
 @pytest.mark.parametrize(

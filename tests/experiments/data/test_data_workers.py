@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -107,6 +108,13 @@ def test_a_worker_that_dies_is_an_error():
     elements = in_workers(grain.MapDataset.range(3).map(die), 1)
     message = r"a process that reads images died; with fewer --workers .* code -9\)"
     with pytest.raises(OSError, match=message):
+        next(elements)
+
+
+def test_images_that_cannot_be_copied_need_no_workers():
+    lock = threading.Lock()
+    elements = in_workers(grain.MapDataset.range(3).map(lambda i: lock and i), 1)
+    with pytest.raises(ValueError, match=r"^--workers expects 0 .* cannot pickle"):
         next(elements)
 
 
