@@ -44,7 +44,8 @@ def feature_map_similarity(
     Source: Belmekki et al., arXiv 2411.03226, section 4.
     """
     maps = check_maps(feature_maps, "feature_maps")
-    return _mean_absolute_cosine(maps, center).astype(maps.dtype)
+    cosine = partial(_mean_absolute_cosine, center=center)
+    return in_auto_axes(cosine, maps, replicated).astype(maps.dtype)
 
 
 def decorrelation(

@@ -10,6 +10,8 @@ import convsim_jax as cs
 from tests.library import oracle
 from tests.library.test_decorrelation import correlation, expected_effective, mixed
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def maps_with_a_dead_and_a_constant():
     maps = mixed(0, (3, 5, 4, 7), np.float32)
