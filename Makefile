@@ -30,7 +30,8 @@ pytest: $(VENV)/test.stamp
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-library: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m 'not slow' tests/library convsim_jax
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --numprocesses 2 \
+	  -m 'not slow' tests/library convsim_jax
 
 matrix: $(VENV)/test.stamp
 	$(INSTALL) uv

@@ -65,6 +65,7 @@ def test_value_and_gradient_of_several_blocks(options):
     np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @every_option
 @pytest.mark.parametrize("shape", [SHAPE, (3, 3, 64, 128)], ids=str)
 def test_no_layer_needs_much_more_memory_than_its_own(shape, options):

@@ -88,6 +88,7 @@ def test_vmapped_is_a_loop(penalty):
         np.testing.assert_allclose(slope, expected[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @every_penalty
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -125,6 +126,7 @@ def test_one_zero_kernel_among_others_has_a_finite_gradient(penalty):
     assert np.all(np.isfinite(slope))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @every_penalty
 def test_first_and_second_derivative_in_both_modes(penalty):
@@ -218,6 +220,7 @@ def dtypes(tree):
     return jax.tree.map(lambda leaf: leaf.dtype, tree)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_jax")
 @every_place
 @every_wrapper

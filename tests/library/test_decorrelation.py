@@ -60,6 +60,7 @@ def test_are_their_definitions(shape, groups, seed):
     np.testing.assert_allclose(cs.effective_maps(maps), expected_effective(maps))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("groups", [1, 2])
 def test_gradients(groups):
@@ -147,6 +148,7 @@ def test_a_map_that_is_no_number_is_not_hidden():
 MAPS = mixed(4, (16, 6, 5, 4), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("part", [np.s_[:], np.s_[:, ::2, ::2]], ids=["all", "part"])
 def test_a_sharded_batch_sends_only_moments(axis_type, part):
@@ -191,6 +193,7 @@ def by_vmap(function):
     return jax.vmap(function, axis_name="data", out_axes=None)(maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [by_shard_map, by_pmap, by_vmap])
 def test_axis_name_makes_it_that_of_the_whole_batch(spread):
     """Value and, by each user's convention, the gradient with respect to weights."""

@@ -67,6 +67,7 @@ OPTIONS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @OPTIONS
 @pytest.mark.parametrize("preserve_norm", [False, True])
 def test_steps_and_history_by_hand(options, preserve_norm):
@@ -100,6 +101,7 @@ def test_steps_and_history_by_hand(options, preserve_norm):
         np.testing.assert_allclose(history.norms[path], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @promoting_optax
 def test_each_entry_of_the_history_is_a_shorter_run():
     params = tree()

@@ -117,6 +117,7 @@ def test_gradient_stays_finite_down_to_subnormal_kernels(shape, options, size):
 # Gradients and precision.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @every_option
 @pytest.mark.parametrize(("shape", "groups"), [(SHAPE, 1), (LARGE, 1), ((3, 2, 6), 2)])
@@ -179,6 +180,7 @@ def test_single_precision_where_one_kernel_dominates(shape, options, large):
     assert max(errors_against_float64(kernel, options)) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_jax")  # optax.adam promotes
 @every_option
 def test_single_precision_after_a_thousand_steps(options):
@@ -191,6 +193,7 @@ def test_single_precision_after_a_thousand_steps(options):
     assert oracle.relative_error(loss(kernel, **options), exact) < 1e-3
 
 
+@pytest.mark.slow
 @every_option
 def test_single_precision_on_a_wide_layer(options):
     kernel = single(23, (2, 2, 8, 24)) / 4

@@ -186,6 +186,7 @@ def test_convolutional_orthogonality_is_that_of_the_convolutions_rows(shape, str
     np.testing.assert_allclose(result, error / positions, rtol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=10)
 @given(shape=st.sampled_from(SHAPES), seed=seeds)
@@ -282,6 +283,7 @@ def test_gradient_vanishes_at_a_kernel_that_is_exactly_orthonormal(penalty):
     np.testing.assert_array_equal(gradient, np.zeros(kernel.shape))
 
 
+@pytest.mark.slow
 @every_penalty
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)

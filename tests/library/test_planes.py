@@ -36,6 +36,7 @@ def test_written_arrays_are_the_same(count, transform):
         np.testing.assert_allclose(y, sum(map(np.asarray, xs)) * x, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @several_or_one
 @pytest.mark.parametrize("transform", TRANSFORMED.values(), ids=TRANSFORMED)
@@ -83,6 +84,7 @@ def test_sums_of_several_arrays_and_their_derivatives(count, axis):
         np.testing.assert_allclose(a, np.broadcast_to(2 * b, x.shape), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("window", [(1, 1), (3, 2), (2, 2, 2), (11,), (4, 3)], ids=str)
 @pytest.mark.parametrize("cross", [False, True], ids=["matched", "cross"])

@@ -16,6 +16,8 @@ from convsim_jax import orthogonality
 from tests.library import oracle
 from tests.library.kernel_cases import every_option
 
+pytestmark = pytest.mark.slow
+
 DEVICES = 8
 every_window = pytest.mark.parametrize("window", [(1, 1), (2, 2), (5, 3)], ids=str)
 SHARDED, REPLICATED = P(None, None, None, "model"), P()
