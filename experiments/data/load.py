@@ -1,6 +1,5 @@
 """Which images of a source are trained on, and all of them in memory."""
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from experiments.data.source import Source
 
 # The draw is the same for every seed of a network.
 SEED = 0
-SUMMED_AT_ONCE = 500
+COUNTED_AT_ONCE = 500
 
 
 class Selection(NamedTuple):
@@ -108,24 +107,20 @@ def load(
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel, float32; a deviation of 0 becomes 1.
 
-    The sums are exact, so that neither depends on the order of the images.
+    Both are those of the counts of each value, and so do not depend on the order of the
+    images.
 
     >>> mean, deviation = moments(np.array([[[[3]]], [[[5]]]], np.uint8))
     >>> mean.tolist(), deviation.tolist()
     ([4.0], [1.0])
     """
-    channels = images.shape[-1]
-    sums, squares = np.zeros((2, *images.shape[1:]), np.uint64)
-    for start in range(0, len(images), SUMMED_AT_ONCE):
-        part = images[start : start + SUMMED_AT_ONCE]
-        sums += part.sum(axis=0, dtype=np.uint32)
-        squares += np.square(part, dtype=np.uint16).sum(axis=0, dtype=np.uint32)
-    count = images.size // channels
-    mean, deviation = np.ones((2, channels), np.float32)
-    for channel in range(channels):
-        total, square = (int(x[..., channel].sum()) for x in (sums, squares))
-        mean[channel] = total / count
-        variance = (count * square - total**2) / count**2  # of whole numbers
-        if variance:
-            deviation[channel] = math.sqrt(variance)
-    return mean, deviation
+    values, channels = np.arange(256.0), images.shape[-1]
+    counts = np.zeros((channels, 256))
+    for start in range(0, len(images), COUNTED_AT_ONCE):
+        part = images[start : start + COUNTED_AT_ONCE].reshape(-1, channels)
+        counts += [np.bincount(column, minlength=256) for column in part.T]
+    shares = counts / counts.sum(1, keepdims=True)
+    mean = shares @ values
+    deviation = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(1))
+    constant = (counts > 0).sum(1) == 1
+    return mean.astype(np.float32), np.where(constant, 1, deviation).astype(np.float32)
