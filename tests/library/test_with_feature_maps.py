@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from flax import nnx
 
 import convsim_jax as cs
 from convsim_jax.flax import capture_feature_maps
@@ -18,8 +17,8 @@ from tests.library.flax_networks import (
     X,
     images,
     linen_variables,
-    nnx_net,
 )
+from tests.library.framework_networks import FRAMEWORKS, make, mobilenet, transposed
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
 
@@ -116,6 +115,7 @@ def test_stopping_the_gradient_takes_no_further_convolution():
 
 
 def test_forward_mode_and_second_derivatives():
+    @jax.jit
     def loss(params):
         _, maps = cs.with_feature_maps(network, stop_gradient=True)(params, X)
         return penalty(maps)
@@ -264,6 +264,25 @@ def test_a_convolution_keeps_its_own_derivative(stop_gradient):
 # Frameworks.
 
 
+@pytest.mark.parametrize("network", [mobilenet, transposed], ids=["mobile", "transposed"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_framework_has_the_layers_of_conv_layers(framework, network):
+    """And the gradient of a layer's maps, with those of its input stopped, is its own."""
+    apply, params, x, _ = make(framework, network)
+    function = cs.with_feature_maps(apply, stop_gradient=True)
+    output, maps = jax.jit(function)(params, x)
+    jax.tree.map(close, output, apply(params, x))
+    layers = cs.conv_layers(apply, params, x)
+    shapes = {layer.path: layer.outputs for layer in layers}
+    assert {path: f.shape for path, f in maps.items()} == shapes
+    last = layers.layers[-1].path
+    slope = jax.grad(lambda params: cs.decorrelation(function(params, x)[1][last]))(
+        params
+    )
+    kernels = cs.conv_kernels(slope, layers=layers)
+    assert [path for path, kernel in kernels.items() if np.any(kernel)] == [last]
+
+
 @pytest.mark.parametrize("block", [LinenBlock, nn.remat(LinenBlock), nn.jit(LinenBlock)])
 def test_linen_has_what_capture_has(block):
     """Save where a normalization follows: there capture has what that makes of them."""
@@ -282,15 +301,6 @@ def test_linen_has_what_capture_has(block):
     close(maps["params/stem/kernel"], expected)
 
 
-def test_nnx_has_what_capture_has():
-    model = nnx_net()
-    model.eval()
-    graph, state = nnx.split(model)
-    _, maps = cs.with_feature_maps(lambda state, x: nnx.merge(graph, state)(x))(state, X)
-    captured = capture_feature_maps(model, X)
-    close(maps["block/conv/kernel"], captured["block/conv"].before)
-
-
 def test_equinox_is_regularized_in_two_lines():
     """Channels first, one image a call, and the module itself as parameters."""
     keys = jax.random.split(jax.random.key(0))
@@ -306,11 +316,13 @@ def test_equinox_is_regularized_in_two_lines():
     def apply(model, x):
         return jax.vmap(model)(x)
 
+    @eqx.filter_jit
     @eqx.filter_grad
     def slope(model):
         output, maps = cs.with_feature_maps(apply)(model, x)
         return output.sum() + sum(map(cs.decorrelation, maps.values()))
 
+    @eqx.filter_jit
     @eqx.filter_grad
     def by_hand(model):
         first = jax.vmap(model[0])(x)
