@@ -25,7 +25,7 @@ class Config:
 
     Attributes:
         runs: Run folders, as `experiments.train` leaves them.
-        output: The page that compares several.
+        output: The page that compares several. The CSV file has its name.
     """
 
     runs: Annotated[
@@ -33,7 +33,7 @@ class Config:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="RUN ...", help_behavior_hint=""),
     ] = ()
-    output: Path = Path("comparison.html")
+    output: Annotated[Path | None, command_line.unset("PATH", "comparison.html")] = None
 
 
 def main(config: Config) -> None:
@@ -41,10 +41,15 @@ def main(config: Config) -> None:
     if not config.runs:
         raise ValueError("no run folder is given; expected one or more")
     jax.config.update("jax_platforms", "cpu")  # a run may still hold the accelerator
+    output = config.output or Path("comparison.html")
+    if output.suffix != ".html" or (config.output and len(config.runs) == 1):
+        raise ValueError(
+            f"--output is {output}; expected a name that ends in .html, and several runs"
+        )
     if len(config.runs) == 1:
         print(write_report(config.runs[0]))
     else:
-        print(write_comparison(config.runs, config.output))
+        print(write_comparison(config.runs, output))
 
 
 if __name__ == "__main__":
