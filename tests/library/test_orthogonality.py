@@ -130,6 +130,7 @@ def definition(penalty, M):
 # Values and gradients, against the definitions.
 
 
+@pytest.mark.slow
 @every_penalty
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=15)
@@ -143,6 +144,7 @@ def test_value_is_its_definition(penalty, shape, seed):
     np.testing.assert_allclose(result, expected, rtol=1e-11)
 
 
+@pytest.mark.slow
 @every_penalty
 @every_rank
 @pytest.mark.usefixtures("x64")

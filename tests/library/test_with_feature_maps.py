@@ -81,6 +81,7 @@ def test_output_and_maps(transform):
     assert sorted(maps) == ["a/kernel", "b/kernel", "c/kernel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_gradient", [False, True])
 def test_gradient_of_a_regularized_loss(stop_gradient):
     """The penalty's gradient is all the option changes."""
@@ -114,6 +115,7 @@ def test_stopping_the_gradient_takes_no_further_convolution():
     assert convolutions(stop_gradient=True) == convolutions(stop_gradient=False) > 3
 
 
+@pytest.mark.slow
 def test_forward_mode_and_second_derivatives():
     @jax.jit
     def loss(params):
@@ -157,6 +159,7 @@ def scanned(params, x, wrap=lambda f: f, **options):
     return jax.lax.scan(step, x, params["kernels"], **options)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "apply",
     [scanned, partial(scanned, unroll=2), partial(scanned, wrap=jax.checkpoint)],
