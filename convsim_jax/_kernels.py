@@ -1,6 +1,5 @@
 """Which leaves of a parameter tree are conv kernels, and how they are read."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -9,7 +8,6 @@ from typing import Any, Literal, TypeAlias, get_args
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from convsim_jax._checks import (
     check_choice,
@@ -17,6 +15,7 @@ from convsim_jax._checks import (
     check_kernel,
     check_kernel_type,
 )
+from convsim_jax._doubts import warn_of_depthwise, warn_of_stacks
 from convsim_jax._layers import ConvLayer, ConvLayers, layer_of_layout
 from convsim_jax._paths import (
     Mask,
@@ -25,7 +24,6 @@ from convsim_jax._paths import (
     map_leaves,
     mask_by_path,
     summary,
-    upwards,
 )
 
 Layout = Literal["HWIO", "OIHW"]
@@ -118,7 +116,8 @@ def conv_mask(
       >>> conv_mask({"conv": {"kernel": jnp.ones((3, 3, 1, 8)), "bias": jnp.ones(8)}})
       {'conv': {'bias': False, 'kernel': True}}
     """
-    chosen, _ = choose_layers(params, mask, layout, layers)
+    groups = 1 if layers is None else None  # they do not matter here
+    chosen, _ = choose_layers(params, mask, layout, layers, groups)
     counting = {layer.path for layer in chosen.values()}
     return map_leaves(lambda path, _: path in counting, params)
 
@@ -140,32 +139,28 @@ def choose_layers(
         )
     leaves = leaves_by_path(params)
     masked = None if mask is None else mask_by_path(mask, params, leaves)
-    if layers is None:
-        name = _LEAF_NAME[layout]
-        looked_for = f"leaves named {name!r} of rank 4, {_SHAPES[layout]}"
-        if masked is None:
-            counting = [path for path in leaves if _is_named(name, path, leaves[path])]
-        else:
-            looked_for = "leaves for which mask is True"
-            counting = [path for path in leaves if masked[path]]
-        leaves |= {path: _checked(leaves[path], path) for path in counting}
-        shapes = {path: leaves[path].shape for path in counting}
-        chosen = {p: layer_of_layout(p, shape, layout) for p, shape in shapes.items()}
-        chosen = _with_groups(chosen, feature_group_count, leaves)
-        if feature_group_count is None:
-            by_name = masked is None and layout == "HWIO"
-            _warn_of_doubts(chosen, leaves, by_name)
-    else:
+    if layers is not None:
         looked_for = "the leaves of layers"
-        chosen = _named(
-            layer
-            for layer in _of_this_tree(layers, leaves)
-            if masked is None or masked[layer.path]
-        )
-        leaves |= {
-            layer.path: _checked(leaves[layer.path], layer.path, layer.leaf)
-            for layer in chosen.values()
+        here = _of_this_tree(layers, leaves)
+        chosen = _named(x for x in here if masked is None or masked[x.path])
+        leaves |= {x.path: _checked(leaves[x.path], x.path, x) for x in chosen.values()}
+    else:
+        looked_for = "leaves for which mask is True"
+        if masked is None:
+            name = _LEAF_NAME[layout]
+            looked_for = f"leaves named {name!r} of rank 4, {_SHAPES[layout]}"
+            masked = {path: _is_named(name, path, leaf) for path, leaf in leaves.items()}
+            if layout == "HWIO":
+                warn_of_stacks([path for path in leaves if masked[path]], leaves)
+        leaves |= {path: _checked(leaves[path], path) for path in leaves if masked[path]}
+        chosen = {
+            path: layer_of_layout(path, leaf.shape, layout)
+            for path, leaf in leaves.items()
+            if masked[path]
         }
+        if feature_group_count is None:
+            warn_of_depthwise(chosen)
+        chosen = _with_groups(chosen, feature_group_count, leaves)
     if not chosen:
         raise ValueError(
             f"params has no conv kernel: looked for {looked_for}; found {summary(leaves)}"
@@ -204,16 +199,20 @@ def _is_named(name: str, path: str, leaf: Any) -> bool:
     return path.rpartition("/")[2] == name and getattr(leaf, "ndim", 0) == 4
 
 
-def _checked(leaf: Any, path: str, shape: tuple[int, ...] | None = None) -> Any:
+def _checked(leaf: Any, path: str, layer: ConvLayer | None = None) -> Any:
     """A leaf that counts: an array, or what stands for one."""
-    name = path or "params"
-    if shape is not None and np.shape(leaf) != shape:
-        raise ValueError(
-            f"{name} has shape {np.shape(leaf)} in params; layers has it of shape {shape}"
-        )
-    if not isinstance(leaf, jax.ShapeDtypeStruct):
-        return check_kernel(leaf, name) if shape is None else jnp.asarray(leaf)
-    check_kernel_type(leaf.shape, leaf.dtype, name)
+    name, abstract = path or "params", isinstance(leaf, jax.ShapeDtypeStruct)
+    if layer is not None:
+        leaf = leaf if abstract else jnp.asarray(leaf)
+        if leaf.shape != layer.leaf:
+            raise ValueError(
+                f"{name} has shape {leaf.shape} in params; layers has it of {layer.leaf}"
+            )
+        check_kernel_type(layer.kernel, leaf.dtype, name)
+    elif abstract:
+        check_kernel_type(leaf.shape, leaf.dtype, name)
+    else:
+        leaf = check_kernel(leaf, name)
     return leaf
 
 
@@ -273,45 +272,3 @@ def _with_groups(
         path: replace(layer, feature_group_count=int(counts[path]))
         for path, layer in layers.items()
     }
-
-
-def _warn_of_doubts(
-    layers: Mapping[str, ConvLayer], leaves: Mapping[str, Any], by_name: bool
-) -> None:
-    """Says what parameters alone may have misread, and the way out."""
-    way_out = "give layers=convsim_jax.conv_layers(apply, params, images)"
-    depthwise = [p for p, x in layers.items() if x.kernel[-2] == 1 < x.kernel[-1]]
-    if len(depthwise) > 1:
-        warnings.warn(
-            f"kernels of one input channel count as ungrouped: {_few(depthwise)}. If they"
-            f" are depthwise, {way_out}, or feature_group_count",
-            stacklevel=2,
-        )
-    stacked = [path for path in layers if by_name and _is_in_stack(path, leaves)]
-    if stacked:
-        warnings.warn(
-            "leaves of rank 4 count as kernels but look like stacks of rank 3, as of a "
-            f"scanned attention layer: {_few(stacked)}. If they are, {way_out}, or mask",
-            stacklevel=2,
-        )
-
-
-def _is_in_stack(path: str, leaves: Mapping[str, Any]) -> bool:
-    """Whether the nearest vectors have one axis more, as long as the kernel's first."""
-    for scope in upwards(path.rpartition("/")[0]):
-        vectors = [
-            np.shape(leaf)
-            for other, leaf in leaves.items()
-            if leaf is not None
-            and other.startswith(f"{scope}/" if scope else "")
-            and other.rpartition("/")[2] in ("bias", "scale")
-        ]
-        if vectors:
-            first = leaves[path].shape[0]
-            return all(len(shape) > 1 and shape[0] == first for shape in vectors)
-    return False
-
-
-def _few(paths: list[str], most: int = 4) -> str:
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(paths[:most]) + more

@@ -437,6 +437,7 @@ def test_several_kernels_of_one_input_channel_are_warned_of():
     with pytest.warns(UserWarning, match=r"conv_0/kernel.*3 more.*conv_layers\(apply"):
         cs.conv_kernels(params)
     cs.conv_kernels({"stem": params["conv_0"]})
+    cs.conv_mask(params)  # to which groups do not matter
     cs.total_similarity(params, feature_group_count=1)
     layers = cs.conv_layers(
         lambda p, x: [conv(x, k["kernel"], groups=2) for k in p.values()], params, IMAGES
@@ -470,6 +471,11 @@ def test_stacks_of_attention_kernels_are_warned_of():
             NETWORK | {"stem": {"w": jnp.ones((5, 3, 2, 4))}},
             {"layers": LAYERS},
             r"stem/w has shape \(5, 3, 2, 4\) in params.*layers.*\(3, 3, 2, 4\)",
+        ),
+        (
+            NETWORK | {"stem": {"w": jnp.ones((3, 3, 2, 4), int)}},
+            {"layers": LAYERS},
+            r"stem/w has dtype int32.*floating",
         ),
         (
             jax.tree.map(lambda _: None, NETWORK),
