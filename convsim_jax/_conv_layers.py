@@ -33,6 +33,21 @@ def conv_layers(
     left out, which the table says. Convolutions written as matrix products are no
     convolutions.
 
+    .. code-block:: python
+
+        # Flax Linen; the layers serve variables["params"] alone as well
+        layers = cs.conv_layers(model.apply, variables, images)
+        # Flax NNX: nnx.split, or `cs.conv_layers(lambda m, x: m(x), model, images)`
+        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        layers = cs.conv_layers(lambda p, x: nnx.merge(graph, p, rest)(x), params, images)
+        # Equinox
+        layers = cs.conv_layers(lambda m, x: jax.vmap(m)(x), model, images)
+        # Haiku
+        layers = cs.conv_layers(transformed.apply, params, rng, images)
+        # Keras 3 on JAX
+        params, rest = ([v.value for v in model.trainable_variables], [...])
+        layers = cs.conv_layers(model.stateless_call, params, rest, images)
+
     Args:
       apply: A function of `params`, of any framework.
       params: Tree whose leaves the kernels are looked for among: preferably the tree that

@@ -19,6 +19,8 @@ from convsim_jax._similarity import Channels, Objective, Pairs
 from convsim_jax._total import sum_over_layers
 
 DEFAULT_OPTIMIZER = optax.adam(2e-3)
+# Few steps are taken: here a program saved is worth more than the copy of a stack.
+MAX_STACKED_SIZE = 2**17
 
 
 class SimilarityHistory(NamedTuple):
@@ -59,7 +61,9 @@ def minimize_similarity(
     Args:
       params: Tree of parameters; `conv_kernels` says which leaves count.
       steps: Number of steps, 0 or more.
-      optimizer: Any optax optimizer; by default the paper's, Adam at 2e-3.
+      optimizer: Any optax optimizer; by default the paper's, Adam at 2e-3. In as many
+        steps `optax.lbfgs()` comes much further with `normalize=True`; it lengthens
+        kernels severalfold, which `preserve_norm` prevents.
       preserve_norm: Scale every output channel's kernel back to its initial norm after
         every step: the raw loss falls fastest by shrinking the weights, and this leaves
         the direction alone to it.
@@ -124,19 +128,20 @@ def _minimize(
     preserve_norm: bool,
 ) -> tuple[dict[str, jax.Array], SimilarityHistory]:
     leaves = {k: x.astype(accumulation_dtype(x.dtype)) for k, x in leaves.items()}
-    keep_norms = {x.path: _norm_keeper(x, leaves[x.path]) for _, x in layers}
+    kept = [x for _, x in layers] if preserve_norm else []
+    keep_norms = {x.path: _norm_keeper(x, leaves[x.path]) for x in kept}
     update = optax.with_extra_args_support(optimizer).update
     scale_free = dataclasses.replace(objective, normalize=True)
 
-    def loss_of(leaves: dict[str, jax.Array]) -> jax.Array:
-        return sum_over_layers(dict(layers), leaves, objective)
+    def sum_of(objective: Objective, leaves: dict[str, jax.Array]) -> jax.Array:
+        return sum_over_layers(dict(layers), leaves, objective, MAX_STACKED_SIZE)
+
+    loss_of = partial(sum_of, objective)
 
     def record(leaves: dict[str, jax.Array], loss: jax.Array) -> SimilarityHistory:
         return SimilarityHistory(
             loss=loss,
-            scale_free_loss=loss
-            if objective.normalize
-            else sum_over_layers(dict(layers), leaves, scale_free),
+            scale_free_loss=loss if objective.normalize else sum_of(scale_free, leaves),
             norms={path: jnp.sqrt(jnp.sum(jnp.square(x))) for path, x in leaves.items()},
         )
 

@@ -79,11 +79,13 @@ def sum_over_layers(
     layers: Mapping[str, ConvLayer],
     leaves: Mapping[str, jax.Array],
     objective: Objective,
+    max_stacked_size: int | None = None,
 ) -> jax.Array:
     """The sum, in the widest accumulation dtype."""
+    most = MAX_STACKED_SIZE if max_stacked_size is None else max_stacked_size
     alike: dict[tuple[Any, ...], list[jax.Array]] = {}
     for name, kernels in read_kernels(layers, leaves).items():
-        alone = name if kernels.size > MAX_STACKED_SIZE else ""
+        alone = name if kernels.size > most else ""
         kind = layers[name].geometry, len(layers[name].stack), alone
         typed = kernels.shape, kernels.dtype, jax.typeof(kernels).sharding
         alike.setdefault((*kind, *typed), []).append(kernels)

@@ -5,6 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import convsim_jax as cs
 from tests.library import oracle
@@ -41,5 +42,17 @@ def test_loss_with_layers_is_the_sum_by_hand(framework, network):
     assert sum(np.square(k).sum() for k in read) == pytest.approx(
         sum(np.square(k).sum() for k, _ in kernels), rel=1e-5
     )
-    (name,) = {jax.tree.structure(cs.conv_mask(params, layers=layers))}
-    assert name == jax.tree.structure(params)
+    mask = cs.conv_mask(params, layers=layers)
+    assert sum(jax.tree.leaves(jax.tree.map(lambda x: x is True, mask))) == len(layers)
+
+
+def test_nnx_state_has_the_layers_of_its_module():
+    apply, model, images, _ = make("NNX", NETWORKS[0])
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    of_state = cs.conv_layers(
+        lambda params, x: apply(nnx.merge(graph, params, rest), x), params, images
+    )
+    assert of_state == cs.conv_layers(apply, model, images)
+    assert cs.conv_kernels(params, layers=of_state).keys() == {
+        f"layer_{number}/kernel" for number in range(4)
+    }
