@@ -14,7 +14,6 @@ import convsim_jax as cs
 from experiments.benchmark import networks
 from experiments.benchmark.accelerators import compiled_for, devices
 from experiments.benchmark.updates import (
-    ALL_PAIRS,
     LOSSES,
     RECOMMENDED,
     SGD,
@@ -25,6 +24,7 @@ from experiments.benchmark.updates import (
 
 Rows = list[dict[str, Any]]
 ALONE, SHARDED = "one device", "4 chips, weights sharded"
+STEPS = (SGD, RECOMMENDED)
 LAYOUTS = (ALONE, "4 chips, data-parallel", SHARDED)
 
 
@@ -70,17 +70,19 @@ def kernels(kind: str, name: str, _: object = None, dtype: Any = jnp.float32) ->
     ]
 
 
-def step(kind: str, name: str, batch_size: int, _: object = None) -> Rows:
-    """A step of training in bfloat16, without the loss and with it, in every layout."""
+def step(
+    kind: str, name: str, batch_size: int, _: object = None, dtype: Any = "bfloat16"
+) -> Rows:
+    """A step of training, without the loss and with it, in every layout."""
     rows = []
     for layout in LAYOUTS if len(devices(kind)) > 1 else [ALONE]:
-        for program in (SGD, ALL_PAIRS, RECOMMENDED):
+        for program in STEPS:
             optimizer = sgd(transformations()[program])
             network = placed(networks.network(name, optimizer), kind, layout)
             batch = networks.batch_of(name, batch_size)
             divided = ALONE if layout == ALONE else SHARDED
             batch = placed(batch, kind, divided, axis=0)
-            function = networks.step_of(name, optimizer, "bfloat16")
+            function = networks.step_of(name, optimizer, dtype)
             done = compiled_for(kind, function, network, batch, donate=0)
             rows.append({"program": program, "layout": layout, **done})
     return rows

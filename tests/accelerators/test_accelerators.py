@@ -1,0 +1,198 @@
+"""Programs compiled for accelerators that are not there: `make accelerators` runs this."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, Mesh
+
+import convsim_jax as cs
+from experiments.benchmark import accelerators, counts
+from experiments.benchmark.updates import LOSSES, RECOMMENDED, SGD, transformations
+from experiments.data.images import Images
+from experiments.fit import devices, engine
+from experiments.fit.engine import Engine
+from experiments.fit.optimizer import Factors, learning_rates, optimizer
+from experiments.losses import Options
+from experiments.models import build
+
+KINDS = ("h100", "v5e")
+accelerators.prepare(KINDS)  # or it fails here, and says what is missing
+
+on_each = pytest.mark.parametrize("kind", KINDS)
+in_each_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation promotes
+
+# ResNet-18's 20 conv kernels, 11.2 M weights in float32, value and gradient: at most so
+# many kernels on an H100, and so many bytes there in units of the weights'; on a v5e in
+# units of what the SGD-momentum update moves.
+BOUNDS = {
+    "all pairs": (90, 6.5, 2.5),
+    "adjacent pairs": (90, 9.5, 2.7),
+    "cross-channel": (320, 6.5, 2.3),
+    "cross-channel, adjacent": (320, 6.5, 2.3),
+    "scale-free": (280, 9.5, 2.5),
+    "scale-free, adjacent": (300, 10.0, 2.7),
+    "scale-free cross-channel": (430, 6.0, 2.3),
+    "scale-free cross-channel, adjacent": (430, 6.0, 2.3),
+}
+MOST_MEMORY = 1.0  # beside arguments and results, in units of the weights
+
+
+@cache
+def resnet18(kind):
+    return {row["program"]: row for row in counts.kernels(kind, "resnet18")}
+
+
+@on_each
+def test_kernels_and_bytes_of_resnet18_stay_within_their_bounds(kind):
+    rows = resnet18(kind)
+    assert rows.keys() == {SGD, *LOSSES} and BOUNDS.keys() == LOSSES.keys()
+    over = {}
+    for option, (kernels, times_weights, times_sgd) in BOUNDS.items():
+        row = rows[option]
+        if kind == "h100":
+            bounds = {"kernels": kernels, "times_moved": times_weights}
+        else:
+            bounds = {"times_moved": times_sgd * rows[SGD]["times_moved"]}
+        bounds["times_memory"] = MOST_MEMORY
+        over |= {
+            (option, what): (row[what], most)
+            for what, most in bounds.items()
+            if row[what] > most
+        }
+    assert not over
+
+
+def test_the_yardstick_is_what_sgd_has_to_move():
+    """Reads weights, momentum and gradient, writes two of them: five times, in one pass."""
+    row = resnet18("h100")[SGD]
+    assert row["kernels"] == 20 and row["times_moved"] == pytest.approx(5)
+
+
+def kernels_of_every_window(dtype):
+    shapes = {"3x3": (3, 3, 16, 32), "1x1": (1, 1, 16, 32), "7x7": (7, 7, 3, 64)}
+    shapes |= {"blocks": (5, 5, 64, 64), "1-D": (3, 8, 8)}
+    return {
+        name: {"kernel": jax.ShapeDtypeStruct(shape, dtype)}
+        for name, shape in shapes.items()
+    }
+
+
+def every_kernel(params):
+    return jax.tree.map(lambda leaf: True, params)
+
+
+@on_each
+@in_each_dtype
+@pytest.mark.parametrize("option", LOSSES)
+def test_every_option_compiles_for_every_window(kind, dtype, option):
+    params = counts.placed(kernels_of_every_window(dtype), kind)
+
+    def loss(params):
+        return cs.total_similarity(params, mask=every_kernel, **LOSSES[option])
+
+    assert accelerators.compiled_for(kind, jax.value_and_grad(loss), params)["kernels"]
+
+
+@on_each
+@in_each_dtype
+def test_minimize_similarity_compiles(kind, dtype):
+    params = counts.placed(kernels_of_every_window(dtype), kind)
+
+    def minimize(params):
+        return cs.minimize_similarity(
+            params, 10, mask=every_kernel, preserve_norm=True, **LOSSES[RECOMMENDED]
+        )
+
+    assert accelerators.compiled_for(kind, minimize, params)["kernels"]
+
+
+@pytest.mark.parametrize("option", ["all pairs", RECOMMENDED])
+def test_the_loss_in_a_sharded_update_gathers_no_kernel(option):
+    """On four chips that divide the output channels only sums leave a chip."""
+    shapes = {"Conv": {"kernel": jax.ShapeDtypeStruct((3, 3, 64, 128), jnp.float32)}}
+    params = counts.placed(shapes, "v5e", counts.SHARDED)
+    transformation = transformations()[option]
+
+    def add(params):
+        zero = jax.tree.map(jnp.zeros_like, params)
+        return transformation.update(zero, transformation.init(params), params)[0]
+
+    exchanged = accelerators.compiled_for("v5e", add, params)["exchanged"]
+    largest = max(size for sizes in exchanged.values() for size in sizes)
+    assert 0 < largest < 4 * 3 * 3 * 64 * 128 / 4
+
+
+@on_each
+@in_each_dtype
+def test_a_step_of_training_with_the_loss_compiles_and_fits(kind, dtype):
+    rows = counts.step(kind, "cnn", 32, dtype=dtype)
+    assert all(row["fits"] for row in rows)
+    assert {row["program"] for row in rows} == set(counts.STEPS)
+    layouts = {row["layout"] for row in rows}
+    assert layouts == ({counts.ALONE} if kind == "h100" else set(counts.LAYOUTS))
+    for layout in layouts - {counts.ALONE}:
+        without, *with_loss = (
+            row["exchanged"] for row in rows if row["layout"] == layout
+        )
+        # Where every chip has all kernels, nothing more is exchanged for the loss.
+        for more in with_loss:
+            gathers = [len(each.get("all-gather", [])) for each in (without, more)]
+            assert gathers[1] <= gathers[0]
+
+
+def compile_only(kind):
+    """In place of `Engine._run`: compiles, and returns zeros of the results' shapes."""
+
+    def run(self, name, function, *arguments, donate=()):
+        arguments = jax.tree.map(np.asarray, arguments)
+        shapes = jax.eval_shape(lambda *x: x, *arguments)
+        placed = counts.placed(shapes, kind, counts.LAYOUTS[1])
+        accelerators.compiled_for(kind, function, *placed, donate=donate)
+        results = jax.eval_shape(function, *arguments)
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), results)
+
+    return run
+
+
+@on_each
+@in_each_dtype
+def test_the_training_engine_and_the_programs_of_its_report_compile(
+    kind, dtype, monkeypatch
+):
+    chips = np.array(accelerators.devices(kind))
+    mesh = Mesh(chips, ("batch",), axis_types=(AxisType.Auto,))
+    monkeypatch.setattr(devices, "mesh", lambda: mesh)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(engine.Engine, "_run", compile_only(kind))
+    rates = learning_rates("cosine", 0.1, (), 2, 4)
+    similarity = transformations()[RECOMMENDED]
+    trained = Engine(
+        model=build("cnn", classes=3, width=0.25, dtype=jnp.dtype(dtype)),
+        optimizer=lambda factors: optax.chain(
+            similarity, optimizer("sgd", rates, 0.9, 1e-4, None, Options(), factors)
+        ),
+        seeds=2,
+        mean=np.zeros(3, np.float32),
+        deviation=np.ones(3, np.float32),
+        augment=True,
+    )
+    factors = Factors(learning_rate=1.0, strength=0.0)
+    images = Images(np.zeros((16, 32, 32, 3), np.uint8), np.zeros(16, np.int32))
+    batch = jax.tree.map(lambda rows: rows[:8], images)
+
+    def initialize(params):
+        return cs.minimize_similarity(params, 5, **LOSSES[RECOMMENDED])[0]
+
+    variables = trained.start(initialize, images.images)
+    network, chosen = trained.networks(variables, factors)
+    network = trained.train(network, factors, 1, range(2), 8, images)
+    network = trained.train_on(network, factors, batch)
+    scored = trained.score(network.variables, [batch])
+    network, chosen = trained.close_epoch(network, chosen, 1, scored)
+    measured = trained.layers(chosen.variables, images.images, "all")
+    assert measured.before.shape == (2, 3)
