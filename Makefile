@@ -2,13 +2,14 @@
 # make test: lint, types, documentation, doctests and tests, as CI runs them.
 # make test-library: the tests of convsim_jax that are quick, for while you work.
 # make matrix: the same on each Python here, with the lowest and the newest versions.
+# make accelerators: every program compiled for an H100 and a TPU v5e, which need not be there.
 # make docs: the documentation site, in docs/_build/html.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-library matrix lint types docs pytest format clean
+.PHONY: demo test test-library matrix accelerators lint types docs pytest format clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m experiments.compare
@@ -28,6 +29,17 @@ docs: $(VENV)/test.stamp
 
 pytest: $(VENV)/test.stamp
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# An environment of its own: the compilers take 2 GB.
+accelerators: $(VENV)-accelerators/stamp
+	$(VENV)-accelerators/bin/python -m pytest --numprocesses 2 tests/accelerators
+
+$(VENV)-accelerators/stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-accelerators
+	$(VENV)-accelerators/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[dev,accelerators]' || \
+		{ echo "error: the compilers for accelerators cannot be installed" >&2; exit 1; }
+	touch $@
 
 test-library: $(VENV)/test.stamp
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --numprocesses 2 \
@@ -54,4 +66,4 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@ $(VENV)/demo.stamp
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis docs/_build build
+	rm -rf $(VENV) $(VENV)-accelerators .mypy_cache .pytest_cache .ruff_cache .hypothesis docs/_build build

@@ -57,6 +57,7 @@ ACCELERATORS = {
 # To what libtpu would ask of a machine that has TPUs.
 TPU_ANSWERS = {
     "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }

@@ -27,6 +27,7 @@ class Instruction(NamedTuple):
     size: int
     """Bytes of the result."""
     operands: list[str]
+    """Names; of a parameter its number."""
     attributes: str
     root: bool
 
@@ -49,7 +50,7 @@ def parsed(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
         elif found := INSTRUCTION.match(line):
             root, name, result, op, rest = found.groups()
             inside, _, attributes = rest.partition(")")
-            operands = re.findall(r"%([\w.\-]+)", inside)
+            operands = re.findall(r"%([\w.\-]+)", inside) or [inside]
             here[name] = Instruction(op, size(result), operands, attributes, bool(root))
     return computations, entry
 
@@ -93,10 +94,15 @@ def work(text: str) -> Work:
             fused = computations[inner[1]] if inner and line.op == "fusion" else {}
             kernels += 1
             moved += written(fused) if fused else line.size
-            parameters = [key for key, one in fused.items() if one.op == "parameter"]
+            named = {
+                one.operands[0]: key
+                for key, one in fused.items()
+                if one.op == "parameter"
+            }
             for number, operand in enumerate(line.operands):
                 whole = here[operand].size if operand in here else 0
-                moved += min(whole, read(fused, parameters[number])) if fused else whole
+                part = read(fused, named[str(number)]) if fused else whole
+                moved += min(whole, part)
         return Work(kernels, moved)
 
     return of(entry)

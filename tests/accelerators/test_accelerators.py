@@ -1,4 +1,4 @@
-"""Programs compiled for accelerators that are not there: `make accelerators` runs this."""
+"""Programs compiled for accelerators that are not there, by `make accelerators`."""
 
 from functools import cache
 
@@ -68,7 +68,7 @@ def test_kernels_and_bytes_of_resnet18_stay_within_their_bounds(kind):
 
 
 def test_the_yardstick_is_what_sgd_has_to_move():
-    """Reads weights, momentum and gradient, writes two of them: five times, in one pass."""
+    """Reads weights, momentum and gradient, writes the first two: five times."""
     row = resnet18("h100")[SGD]
     assert row["kernels"] == 20 and row["times_moved"] == pytest.approx(5)
 
@@ -191,7 +191,7 @@ def test_the_training_engine_and_the_programs_of_its_report_compile(
     variables = trained.start(initialize, images.images)
     network, chosen = trained.networks(variables, factors)
     network = trained.train(network, factors, 1, range(2), 8, images)
-    network = trained.train_on(network, factors, batch)
+    network = trained.train_on(network, factors, 1, 1, batch)
     scored = trained.score(network.variables, [batch])
     network, chosen = trained.close_epoch(network, chosen, 1, scored)
     measured = trained.layers(chosen.variables, images.images, "all")

@@ -17,9 +17,9 @@ HloModule jit_f
 }
 
 %fused_update (p.1: f32[16], p.2: f32[1], p.3: s32[]) -> f32[16] {
-  %p.1 = f32[16]{0} parameter(0)
-  %p.2 = f32[1]{0} parameter(1)
   %p.3 = s32[] parameter(2)
+  %p.2 = f32[1]{0} parameter(1)
+  %p.1 = f32[16]{0} parameter(0)
   ROOT %u = f32[16]{0} dynamic-update-slice(%p.1, %p.2, %p.3)
 }
 
