@@ -50,7 +50,8 @@ def parsed(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
         elif found := INSTRUCTION.match(line):
             root, name, result, op, rest = found.groups()
             inside, _, attributes = rest.partition(")")
-            operands = re.findall(r"%([\w.\-]+)", inside) or [inside]
+            names = re.findall(r"%([\w.\-]+)", inside)
+            operands = [inside] if op == "parameter" else names
             here[name] = Instruction(op, size(result), operands, attributes, bool(root))
     return computations, entry
 

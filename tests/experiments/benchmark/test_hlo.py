@@ -39,11 +39,17 @@ HloModule jit_f
   ROOT %less = pred[] constant(true)
 }
 
+%fused_zero () -> f32[8] {
+  %zero = f32[] constant(0)
+  ROOT %zeros = f32[8]{0} broadcast(%zero), dimensions={}
+}
+
 ENTRY %main (a: f32[16], n: s32[], w: f32[1]) -> f32[4] {
   %a = f32[16]{0} parameter(0)
   %n = s32[] parameter(1)
   %w = f32[1]{0} parameter(2)
   %first = f32[4]{0} fusion(%a), kind=kLoop, calls=%fused_slice
+  %none = f32[8]{0} fusion(), kind=kLoop, calls=%fused_zero
   %init = (s32[], f32[16]{0}, f32[1]{0}) tuple(%n, %a, %w)
   %loop = (s32[], f32[16]{0}, f32[1]{0}) while(%init), condition=%condition, \
 body=%body, backend_config={"known_trip_count":{"n":"3"}}
@@ -55,7 +61,8 @@ body=%body, backend_config={"known_trip_count":{"n":"3"}}
 def test_kernels_and_bytes_of_a_program_written_by_hand():
     slices = 16 + 16  # read and written
     loop = 3 * ((4 + 4 + 4) + (4 + 4 + 4))  # value, index, result; counter, one, result
-    assert hlo.work(PROGRAM) == (1 + 3 * 2 + 1, slices + loop + 16 + 16)
+    zeros = 8 * 4
+    assert hlo.work(PROGRAM) == (2 + 3 * 2 + 1, slices + zeros + loop + 16 + 16)
 
 
 def test_collectives_and_their_bytes():
