@@ -27,3 +27,13 @@ def interval(values: np.ndarray) -> Interval:
         return Interval(float(values.mean()) if count else np.nan, np.nan)
     error = values.std(ddof=1) / np.sqrt(count)
     return Interval(float(values.mean()), float(stdtrit(count - 1, 0.975) * error))
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of the values that are finite; NaN of none.
+
+    >>> mean(np.array([1.0, np.nan, 3.0]))
+    2.0
+    """
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else np.nan

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from experiments.data.cache import Track
+from experiments.interval import mean
 from experiments.record import Epoch
 
 WITH_BAR = 100  # columns of a console, of which everything else takes 80
@@ -107,13 +108,3 @@ def tracked(console: Console) -> Track:
         return rich.progress.track(list(starts), description=what, console=console)
 
     return track
-
-
-def mean(values: np.ndarray) -> float:
-    """Mean over the seeds that have not diverged; NaN for none.
-
-    >>> mean(np.array([1.0, np.nan, 3.0]))
-    2.0
-    """
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else np.nan

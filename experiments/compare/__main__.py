@@ -48,8 +48,9 @@ from experiments.compare.trial import Trainer
 from experiments.data.open import open_source
 from experiments.fit.build import build_feed
 from experiments.fit.feeds import Feed
+from experiments.interval import mean
 from experiments.interventions import INTERVENTIONS
-from experiments.progress import mean, stderr, tracked
+from experiments.progress import stderr, tracked
 from experiments.run_folder import plain, replacing, write_csv, writing
 
 COMMAND = "python -m experiments.compare"

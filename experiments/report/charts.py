@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.interval import mean
 from experiments.report.wording import number
 
 INK = "#123456"  # the page's colour takes its place
@@ -118,7 +119,7 @@ def bars(title: str, groups: Mapping[str, np.ndarray], top: float = 1.0) -> Char
             axes.bar(at, values, width, label=name, **style)
         axes.set_ylim(0, top)
         axes.grid(axis="x", visible=False)
-        means = (f"{name} {number(values.mean())}" for name, values in groups.items())
+        means = (f"{name} {number(mean(values))}" for name, values in groups.items())
         words = f"mean of {len(values)} conv layers: {'; '.join(means)}"
         return Chart(title, svg(figure, title), f"{title}, {words}.")
 

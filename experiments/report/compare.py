@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.interval import mean
 from experiments.record import Run
 from experiments.report.facts import SHARE, layer_values
 from experiments.report.wording import option
@@ -62,7 +63,7 @@ def table(runs: Mapping[str, Run]) -> tuple[list[str], list[list[Any]]]:
         for field in measures.values():
             values = layer_values(run, "end", field)
             columns.append(
-                [None] * len(run.finished) if values is None else values.mean(1)
+                [None] * len(run.finished) if values is None else [*map(mean, values)]
             )
         about = [name, run.folder, run.options.get("method")]
         rows += [

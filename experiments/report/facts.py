@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.interval import mean
 from experiments.interventions import EARLIER, INTERVENTIONS
 from experiments.record import Run
 from experiments.report.wording import NONE, number
@@ -39,7 +40,8 @@ def summary(run: Run) -> str:
 def layer_values(run: Run, when: str, field: str) -> np.ndarray | None:
     """A field of `Layers`, `(seeds, layers)`, if it is known.
 
-    `SHARE` is the effective maps before the activation, in % of a layer's maps.
+    `SHARE` is the effective maps before the activation, in % of a layer's maps. The
+    kernel similarity of kernels of one tap is NaN: it would be 1 whatever they are.
     """
     layers = getattr(run.outcome, when, None)
     values = getattr(layers, "effective_before" if field == SHARE else field, None)
@@ -47,6 +49,9 @@ def layer_values(run: Run, when: str, field: str) -> np.ndarray | None:
         return None
     if field == SHARE:
         values = 100 * values / [shape[-1] for shape in layers.shapes]
+    if field == "scale_free_loss":
+        taps = [np.prod(shape[:-2]) for shape in layers.shapes]
+        values = np.where(np.array(taps) > 1, values, np.nan)
     return np.asarray(values)
 
 
@@ -61,7 +66,7 @@ def layer_means(run: Run, when: str, field: str) -> np.ndarray | None:
 def change(run: Run, field: str) -> str:
     """The mean over layers before and after training."""
     both = (layer_means(run, when, field) for when in ("start", "end"))
-    return " → ".join(NONE if mean is None else number(mean.mean()) for mean in both)
+    return " → ".join(NONE if values is None else number(mean(values)) for values in both)
 
 
 def layer_rows(run: Run) -> list[list[str]]:
