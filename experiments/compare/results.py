@@ -172,7 +172,9 @@ def read_rows(path: Path, kind: Any) -> list[tuple[Trial, Any]]:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file, strict=True))
+            lines = list(csv.DictReader(file, restkey="more", strict=True))
+        if any("more" in line for line in lines):
+            raise ValueError("a line has more cells than there are columns")
         return [(revived(Trial, line), revived(kind, line)) for line in lines]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error

@@ -52,7 +52,7 @@ class Trainer:
             seeds = setting.fewer.get(trial.treatment, setting.seeds)
             first = setting.first_seed
         alike = (reported, seeds)  # but for the optimizer
-        key = (*alike, during, intervention.optimizer)
+        key = (*alike, during, intervention.optimizer, trial.decay > 0)
         if key not in self._engines:
             others = [x for known, x in self._engines.items() if known[:2] == alike]
             engine = build_engine(

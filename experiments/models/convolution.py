@@ -1,7 +1,9 @@
 """Convolutions in a form that XLA trains fast on CPUs; elsewhere XLA's own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -13,6 +15,22 @@ FEW_PIXELS = 4
 OPTIONS: dict[str, str | bool] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
 }
+
+
+AS_CONVOLUTIONS = ContextVar("AS_CONVOLUTIONS", default=False)
+
+
+@contextmanager
+def as_convolutions() -> Iterator[None]:
+    """What is traced inside writes no convolution as a product of matrices.
+
+    `cs.with_feature_maps` would not see it.
+    """
+    token = AS_CONVOLUTIONS.set(True)
+    try:
+        yield
+    finally:
+        AS_CONVOLUTIONS.reset(token)
 
 
 class Geometry(NamedTuple):
@@ -72,6 +90,8 @@ def convolve(
         tuple(lhs_dilation or ones),
         spread,
     )
+    if AS_CONVOLUTIONS.get():
+        return convolution(images, kernel, geometry)
     if kernel.shape[:2] == ones and geometry == Geometry(geometry.window_strides):
         return pointwise(images, kernel[0, 0], geometry.window_strides)
     half = tuple((size // 2, size // 2) for size in kernel.shape[:2])

@@ -1,0 +1,176 @@
+"""CSV files: what they bring back, what damages them, what a crash leaves."""
+
+import csv
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import run_folder
+from experiments.compare.plan import next_trial, strengths
+from experiments.compare.results import FILES, Outcome, Results, Trial
+from experiments.compare.settings import SETTINGS
+from experiments.run_folder import plain
+from tests.experiments.compare.outcomes import NAN, final, scored, trial_of
+
+FIRST = Trial("validation", "paper-reg", 1e-05, 0.015, 0.1)
+LAST = trial_of("paper-init", 300.0)
+KEPT = Path("experiments", "results")
+
+
+def last():
+    return final([70.1, NAN], [[1 / 3, 50.0], [40.0, NAN]])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of a validation trial and a test trial; of each, a seed diverged."""
+    results = Results(tmp_path)
+    results.add(FIRST, scored(61.25, NAN))
+    results.add(LAST, last())
+    return tmp_path
+
+
+def same(one, other):
+    """Equal, type by type, and NaN where the other is."""
+    for field in Outcome._fields[:3]:
+        pairs = zip(getattr(one, field), getattr(other, field), strict=True)
+        for cell, value in (x for row in pairs for x in zip(*row, strict=True)):
+            assert type(cell) is type(value)
+            assert cell == value or (math.isnan(cell) and math.isnan(value))
+
+
+def test_everything_comes_back_and_is_gone_on_with(folder):
+    added = trial_of("none")
+    Results(folder).add(added, final([1.0, 2.0]))
+    outcomes = Results(folder).outcomes
+    assert list(outcomes) == [FIRST, LAST, added]
+    same(outcomes[FIRST], scored(61.25, NAN))
+    same(outcomes[LAST], last())
+    same(outcomes[added], final([1.0, 2.0]))
+
+
+def test_files_are_tables_with_a_row_for_each_seed_and_nothing_for_nan(folder):
+    lines = (folder / "trials.csv").read_text().splitlines()
+    assert lines[0] == (
+        "split,treatment,strength,learning_rate,decay,"
+        "seed,accuracy,diverged_at,seconds,device,versions"
+    )
+    assert lines[1:3] == [
+        'validation,paper-reg,1e-05,0.015,0.1,5,61.25,0,1.5,cpu,"jax 0.10, numpy 2.0"',
+        'validation,paper-reg,1e-05,0.015,0.1,6,,3,1.5,cpu,"jax 0.10, numpy 2.0"',
+    ]
+    assert len(lines) == 5
+    for name in ("epochs", "layers"):  # none of validation trials
+        text = (folder / f"{name}.csv").read_text()
+        assert "nan" not in text
+        assert all(x.startswith("test,paper-init,") for x in text.splitlines()[1:])
+
+
+def test_what_is_read_and_written_again_is_the_same(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    results = Results(folder)
+    results.add(FIRST, results.outcomes[FIRST])
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_columns_that_came_later_may_be_missing(folder):
+    later = {"decay", "effective_before", "effective_after"}
+    for path in folder.iterdir():
+        with path.open(newline="") as file:
+            header, *rows = csv.reader(file)
+        kept = [i for i, name in enumerate(header) if name not in later]
+        rows = [[row[i] for i in kept] for row in [header, *rows]]
+        run_folder.write_csv(path, rows[0], rows[1:])
+    outcomes = Results(folder).outcomes
+    assert list(outcomes) == [FIRST._replace(decay=0.0), LAST]
+    for row, expected in zip(outcomes[LAST].layers, last().layers, strict=True):
+        assert np.isnan(row[-2:]).all()
+        np.testing.assert_array_equal(row[3:-2], expected[3:-2])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_was_measured_is_recognised_as_done(name):
+    results = Results(KEPT / name)
+    if not results.outcomes:
+        pytest.skip("not measured yet")
+    setting = SETTINGS[name]
+    noted = run_folder.read_json(results.folder / "config.json")["options"]
+    assert noted == plain(setting.options())
+    like = Results(KEPT / setting.like).outcomes if setting.like else {}
+    done = list(strengths(results.outcomes))
+    assert set(done) <= set(setting.methods)
+    assert next_trial(setting, done, results.outcomes, strengths(like)) is None
+
+
+def test_kernels_come_back(tmp_path):
+    outcome = final([1.0], kernels=True)
+    Results(tmp_path).add(LAST, outcome)
+    kernels = Results(tmp_path).kernels("paper-init")
+    assert kernels.keys() == outcome.kernels.keys()
+    for path, kernel in kernels.items():
+        np.testing.assert_array_equal(kernel, outcome.kernels[path])
+    (tmp_path / "kernels" / "paper-init.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"paper-init\.npz is damaged"):
+        Results(tmp_path).kernels("paper-init")
+
+
+def test_a_folder_that_is_not_there_holds_nothing(tmp_path):
+    assert Results(tmp_path / "nothing").outcomes == {}
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("written", range(len(FILES)))
+def test_a_crash_between_two_files_loses_that_trial_alone(folder, written, monkeypatch):
+    write, names = run_folder.write_csv, []
+
+    def crash(path, header, rows):
+        if len(names) == written:
+            raise KeyboardInterrupt
+        names.append(path.name)
+        write(path, header, rows)
+
+    monkeypatch.setattr(run_folder, "write_csv", crash)
+    with pytest.raises(KeyboardInterrupt):
+        Results(folder).add(trial_of("none"), final([1.0, 2.0]))
+    monkeypatch.undo()
+    assert "trials.csv" not in names
+    results = Results(folder)
+    assert list(results.outcomes) == [FIRST, LAST]
+    same(results.outcomes[LAST], last())
+    # It is trained again, and then nothing of it is there twice.
+    results.add(trial_of("none"), final([3.0, 4.0]))
+    same(Results(folder).outcomes[trial_of("none")], final([3.0, 4.0]))
+
+
+def damaged(text, name):
+    lines = text.splitlines(keepends=True)
+    return {
+        "cut": "".join(lines)[: -len(lines[-1]) + 12],
+        "long": text.rstrip("\n") + ",1\n",
+        "column": text.replace("seed", "sead", 1),
+        "number": text.replace(",0.02,", ",fast,"),
+        "whole number": text.replace(",0.02,0.0,0,", ",0.02,0.0,0.5,"),
+        "quote": text + '"' + 20_000 * "without an end ",
+    }[name]
+
+
+@pytest.mark.parametrize("file", [f"{name}.csv" for name in FILES])
+@pytest.mark.parametrize(
+    "damage", ["cut", "long", "column", "number", "whole number", "quote"]
+)
+def test_a_damaged_file_is_named(folder, file, damage):
+    path = folder / file
+    text = path.read_text(encoding="utf-8")
+    assert damaged(text, damage) != text
+    path.write_text(damaged(text, damage), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(f"{path} is damaged: ")):
+        Results(folder)
+
+
+def test_a_file_of_other_bytes_is_named(folder):
+    (folder / "layers.csv").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(ValueError, match=r"layers\.csv is damaged: .*utf-8"):
+        Results(folder)

@@ -1,0 +1,190 @@
+"""The optimizer on gradients that are given, and the step with a loss of maps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import pytest
+
+import convsim_jax as cs
+from experiments.fit.optimizer import Factors, optimizer
+from experiments.fit.step import Batch, Network, train_step
+from experiments.interventions import INTERVENTIONS
+from experiments.losses import DECORRELATION, OWN_DECORRELATION, Options, enough_of
+from experiments.models import build
+
+RATE, STRENGTH, DECAY = 0.05, 0.3, 0.01
+# The gradient of the one is the kernel itself; the other is the paper's loss.
+COUPLED, DECOUPLED = "decay", "paper-decoupled-reg"
+generator = np.random.default_rng(0)
+WEIGHTS = {
+    "Conv_0": {
+        "kernel": generator.normal(size=(3, 3, 1, 2)).astype(np.float32),
+        "bias": np.ones(2, np.float32),
+    },
+    "Dense_0": {"kernel": generator.normal(size=(4, 3)).astype(np.float32)},
+}
+pytestmark = pytest.mark.usefixtures("relaxed_jax")  # optax promotes
+
+
+def ours(name="sgd", momentum=0.9, weight_decay=DECAY, method="none", decay=None):
+    return optimizer(
+        name,
+        optax.cosine_decay_schedule(1.0, 4),
+        momentum,
+        weight_decay,
+        INTERVENTIONS[method].during,
+        Options(),
+        Factors(RATE, STRENGTH, decay),
+    )
+
+
+def decays(params):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def sgd(momentum):
+    def of(rates):
+        return optax.chain(
+            optax.add_decayed_weights(DECAY, decays), optax.sgd(rates, momentum)
+        )
+
+    return of
+
+
+def adamw(rates):
+    return optax.adamw(rates, weight_decay=DECAY, mask=decays)
+
+
+def after_steps(transform, gradients, theirs=False):
+    """The weights after steps down gradients, which may depend on the weights."""
+    params, state = WEIGHTS, transform.init(WEIGHTS)
+    for number in range(3):
+        updates, state = jax.jit(transform.update)(
+            gradients(params, number), state, params
+        )
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def given(params, number):
+    return jax.tree.map(lambda leaf: jnp.cos(leaf + number), WEIGHTS)
+
+
+def assert_same(one, other):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other
+    )
+
+
+@pytest.mark.parametrize("method", ["none", COUPLED, DECOUPLED])
+@pytest.mark.parametrize(
+    ("name", "momentum", "reference"),
+    [("sgd", 0.9, sgd(0.9)), ("sgd", 0.0, sgd(None)), ("adamw", 0.9, adamw)],
+)
+def test_optimizers_are_those_of_optax(name, momentum, reference, method):
+    """Coupled, a regularizer is part of the loss; decoupled, a step of its own beside."""
+    rates = optax.cosine_decay_schedule(RATE, 4)
+    theirs = reference(rates)
+    expected, state = WEIGHTS, theirs.init(WEIGHTS)
+    for number in range(3):
+        slope = jax.grad(cs.total_similarity)(expected)
+        kernels = jax.tree.map(lambda leaf: leaf * (leaf.ndim == 4), expected)
+        gradient = given(expected, number)
+        if method == COUPLED:
+            gradient = jax.tree.map(lambda g, k: g + STRENGTH * k, gradient, kernels)
+        updates, state = theirs.update(gradient, state, expected)
+        if method == DECOUPLED:
+            step = rates(number) * STRENGTH
+            updates = jax.tree.map(lambda u, s, step=step: u - step * s, updates, slope)
+        expected = optax.apply_updates(expected, updates)
+    assert_same(after_steps(ours(name, momentum, method=method), given), expected)
+
+
+def test_what_is_decoupled_does_not_enter_the_momentum():
+    zeros, moved = jax.tree.map(np.zeros_like, WEIGHTS), {}
+    for method in (COUPLED, DECOUPLED):
+        transform = ours(weight_decay=0.0, method=method)
+        updates, state = transform.update(zeros, transform.init(WEIGHTS), WEIGHTS)
+        assert np.any(updates["Conv_0"]["kernel"])
+        trace = optax.tree.get(state, "trace")
+        moved[method] = any(np.any(leaf) for leaf in jax.tree.leaves(trace))
+    assert moved == {COUPLED: True, DECOUPLED: False}
+
+
+def test_a_decay_besides_is_the_intervention_decay():
+    besides = after_steps(ours(decay=STRENGTH), given)
+    assert_same(besides, after_steps(ours(method=COUPLED), given))
+    assert not np.allclose(
+        besides["Conv_0"]["kernel"], after_steps(ours(), given)["Conv_0"]["kernel"]
+    )
+
+
+def test_muon_takes_conv_kernels_as_matrices():
+    """As if optax's Muon, which takes matrices alone, were given them reshaped."""
+    flat = jax.tree.map(
+        lambda x: x.reshape(-1, x.shape[-1]) if x.ndim > 1 else x, WEIGHTS
+    )
+    theirs = optax.contrib.muon(optax.cosine_decay_schedule(RATE, 4))
+    expected, state = flat, theirs.init(flat)
+    for number in range(3):
+        gradient = jax.tree.map(
+            lambda x, y: x.reshape(y.shape), given(None, number), flat
+        )
+        updates, state = theirs.update(gradient, state, expected)
+        expected = optax.apply_updates(expected, updates)
+    result = after_steps(ours("muon", weight_decay=0.0), given)
+    assert_same(jax.tree.map(lambda x, y: x.reshape(y.shape), result, flat), expected)
+
+
+@pytest.mark.parametrize("loss", [DECORRELATION, OWN_DECORRELATION])
+def test_a_loss_of_maps_is_added_to_the_gradient_and_not_to_the_loss(loss):
+    model = build("cnn-plain", classes=3, channels=1, width=0.1)
+    pixels = np.float32(np.random.default_rng(1).normal(size=(8, 8, 8, 1)))
+    batch = Batch(jnp.asarray(pixels), jnp.arange(8, dtype=jnp.int32) % 3)
+    params = model.init(jax.random.key(0), pixels)["params"]
+    descent = optax.sgd(1.0)
+    network = Network(
+        {"params": params}, descent.init(params), jnp.zeros(()), jnp.int32(0)
+    )
+    steps = [
+        train_step(model, descent, 0.0, network, batch, None, added, 0.5)
+        for added in (None, loss)
+    ]
+    np.testing.assert_allclose(steps[0].loss, steps[1].loss, rtol=1e-5)
+    first, second = (step.variables["params"] for step in steps)
+
+    def expected(params):
+        total, maps = 0.0, batch.images
+        for layer in ("Conv_0", "Conv_1", "Conv_2"):  # conv, ReLU, pooling by 2
+            inputs = jax.lax.stop_gradient(maps) if loss.own else maps
+            maps = jax.lax.conv_general_dilated(
+                inputs, params[layer]["kernel"], (1, 1), "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"))  # fmt: skip
+            maps += params[layer]["bias"]
+            M = maps.shape[-1]
+            flat = enough_of(maps).reshape(-1, M)
+            flat = flat - flat.mean(0)
+            norms = jnp.sqrt((flat**2).sum(0))
+            cosines = flat.T @ flat / norms[:, None] / norms[None]
+            total += ((cosines**2).sum() - M) / (M * (M - 1))
+            maps = jax.nn.relu(maps)
+            maps = jax.lax.reduce_window(
+                maps, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+            )
+        return total
+
+    slope = jax.grad(expected)(params)
+    assert any(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(slope))
+    jax.tree.map(
+        lambda a, b, s: np.testing.assert_allclose(a - b, 0.5 * s, rtol=2e-3, atol=2e-5),
+        first,
+        second,
+        slope,
+    )
+
+
+@pytest.mark.parametrize(("images", "kept"), [(64, 16), (8, 8)])
+def test_a_quarter_of_the_images_is_taken_where_it_is_enough(images, kept):
+    assert len(enough_of(jnp.zeros((images, 4, 4, 8)))) == kept
