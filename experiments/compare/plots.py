@@ -75,7 +75,8 @@ def save(drawn: Mapping[str, Figure], folder: Path, title: str) -> None:
     """Writes figures, each with what it is of above it."""
     for name, figure in drawn.items():
         wide = textwrap.fill(title, int(figure.get_figwidth() * 14))
-        figure.suptitle(wide, size=8, color="0.4")
+        lines = [wide, *filter(None, [figure.get_suptitle()])]
+        figure.suptitle("\n".join(lines), size=8, color="0.4")
         with replacing(folder / f"{name}.png", "wb") as file:
             figure.savefig(file, format="png", dpi=DPI)
 
@@ -152,7 +153,9 @@ def layers(found: Findings) -> Figure:
         x: {name: by_layer(one, x) for name, one in found.items()} for x in OF_LAYERS
     }
     known = {
-        x: each for x, each in courses.items() if np.isfinite([*each.values()]).any()
+        x: each
+        for x, each in courses.items()
+        if any(np.isfinite(y).any() for y in each.values())
     }
     figure, panels = blank((1, max(len(known), 1)), (3.4 * max(len(known), 2), 4.2))
     for axes, (column, of) in zip(panels, known.items(), strict=False):
@@ -168,7 +171,7 @@ def layers(found: Findings) -> Figure:
         axes.set_ylim(0, None)
         axes.grid(axis="y", color="0.92")
     caption = "conv layers; hollow: before training, filled: after; mean of the seeds"
-    figure.supxlabel(described(found, caption), size=8)
+    figure.suptitle(described(found, caption))
     legend(figure, panels[0])
     return figure
 

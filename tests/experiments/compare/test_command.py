@@ -188,7 +188,9 @@ def test_the_default_folder_is_named_by_what_is_run_and_when(
     assert capsys.readouterr().out.endswith(f"results and plots: runs/{folder.name}\n")
 
 
-def test_where_all_diverge_there_is_a_table_and_an_error(tmp_path, capsys, quickly):
+def test_where_all_diverge_there_is_a_table_and_an_error(
+    tmp_path, capsys, quickly, relaxed_jax
+):
     options = {"methods": ("none",), "learning-rate": 1e30, "seeds": 1, "steps": 100}
     assert run("--output", str(tmp_path / "run"), *arguments(**options)) == 2
     said = capsys.readouterr()
