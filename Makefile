@@ -1,7 +1,7 @@
 # make demo: the main job on data that ships with a dependency.
 # make test: lint, types, documentation, doctests and tests, as CI runs them.
 # make test-library: the tests of convsim_jax that are quick, for while you work.
-# make matrix: the same on each Python here, with the lowest and the newest versions.
+# make matrix: its tests on each Python here, with the lowest and the newest versions.
 # make accelerators: every program compiled for an H100 and a TPU v5e, which need not be there.
 # make docs: the documentation site, in docs/_build/html.
 PYTHON ?= python3

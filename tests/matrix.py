@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 UV = Path(sys.executable).with_name("uv")
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 SHOWN = ["jax", "optax", "chex", "flax", "numpy"]
-TESTS = ["-m", "not slow", "tests/library", "convsim_jax"]
+TESTS = ["--numprocesses", "2", "tests/library", "convsim_jax"]
 
 
 def main() -> None:
