@@ -148,6 +148,8 @@ def _minimize(
     def step(carry: tuple, last: jax.Array) -> tuple[tuple, SimilarityHistory]:
         leaves, state = carry
         loss, gradient = jax.value_and_grad(loss_of)(leaves)
+        # XLA would repeat the gradient of a stack in the update of each of its layers.
+        loss, gradient = jax.lax.optimization_barrier((loss, gradient))
         updates, state = update(
             gradient, state, leaves, value=loss, grad=gradient, value_fn=loss_of
         )
