@@ -22,6 +22,7 @@ DEMO = (
     "scale-free-init",
     "scale-free-scaled",
     "scale-free-reg",
+    "decorrelate",
     RECOMMENDED,
 )
 MAIN = (
