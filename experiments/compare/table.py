@@ -60,7 +60,7 @@ def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
         "after it,\ncentered": course("feature_map_similarity_activated_centered"),
         "effective\nmaps": course("effective_maps", "{:.2f}"),
         "kernel\nsimilarity": course("kernel_similarity", "{:.2f}"),
-        "paper's\nloss": course("paper_loss", "{:.2g}"),
+        "paper's\nloss": course("paper_loss", "{:.3g}"),
         "kernel\nnorm": course("norm", "{:.3g}"),
         "time\ns": lambda one: f"{one.outcome.scores[0].seconds:.0f}",
     }
