@@ -68,7 +68,8 @@ def map_blocks(
         part, term = of_block(_block(kernel, blocks, i))
         return lax.dynamic_update_index_in_dim(result, part, i, 2), total + term
 
-    start = jnp.zeros_like(_split(kernel, blocks)), jnp.zeros((), kernel.dtype)
+    zero = jnp.sum(kernel[:0])  # which varies as the kernel does under `shard_map`
+    start = jnp.zeros_like(_split(kernel, blocks)) + zero, zero
     result, total = lax.fori_loop(0, blocks, step, start)
     return result.reshape(kernel.shape), total
 

@@ -18,22 +18,25 @@ planes are faster computed again in each pass than written and read; other plane
 stored, and are the source (of a large kernel, those of one block of its input channels at
 a time: `_blocks`). `materialize` stands between the passes: XLA would write planes that
 two passes share to memory. The source of neighbours starts and ends with a channel of
-zeros (`_between_zeros`).
+zeros.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from convsim_jax._blocks import map_blocks, sum_over_blocks
-from convsim_jax._norms import inverse_sqrt
+from convsim_jax._norms import inverse_scale, inverse_sqrt
 from convsim_jax._planes import Form, Planes
 from convsim_jax._xla import (
+    column_sum,
+    column_sums,
     elementwise_sum,
-    in_one_pass,
     materialize,
-    sums_in_one_pass,
+    stored_on_cpu,
 )
 
 PlanesOf = Callable[..., Planes]
@@ -54,17 +57,25 @@ def sum_and_gradient(
         source: Source = [kernel]
         planes_of: PlanesOf = form.planes
         if form.stored:
-            source, planes_of = materialize(planes_of(kernel)), _stored
+            source, planes_of = materialize(form.planes(kernel)), _stored
         if adjacent:
-            source = materialize(_between_zeros(source))
-        source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
-        partners, _ = partners_and_planes(source)
-        slopes = [
-            w * elementwise_sum(P) for w, *P in zip(form.weights, *partners, strict=True)
-        ]
-        gradient, product = form.gradient(slopes, kernel)
+            source = _between_zeros(source)
+            source = stored_on_cpu(materialize(source), source)
+            slopes, _ = _neighbours(planes_of, source)
+        else:
+            planes = planes_of(*source)
+            squares = elementwise_sum(
+                [w * (Y * Y) for w, Y in zip(form.weights, planes, strict=True)]
+            )
+            S = column_sums([*planes, squares])
+            kernel, source, (*S, squares) = _last_pass(form, kernel, source, S)
+            terms = [w * (s * s) for w, s in zip(form.weights, S, strict=True)]
+            value = 0.5 * jnp.sum(elementwise_sum(terms) - squares)
+            slopes = _others(S, planes_of(*source))
+        slopes = [w * P for w, P in zip(form.weights, slopes, strict=True)]
+        gradient, product = form.gradient(slopes, kernel, with_product=adjacent)
         # Euler's identity: the sum is of degree 4 in the kernel.
-        return gradient, 0.25 * product
+        return gradient, 0.25 * product if adjacent else value
 
     gradient, value = map_blocks(of_block, kernel, form.blocks)
     return value, gradient
@@ -81,124 +92,132 @@ def scale_free_sum_and_gradient(
 def _scale_free(
     form: Form, kernel: jax.Array, factor: float, *, adjacent: bool
 ) -> tuple[jax.Array, jax.Array]:
-    to_norm = _scale_to_norm_one(kernel)
-    planes = form.planes(kernel, _as_row(to_norm, kernel))
-    to_one = _scale_to_similarity_one(_similarities([planes], planes, form.weights))
-    scale = materialize(_as_row(to_norm * to_one, kernel))
-    source: Source = [kernel, scale]
-    planes_of: PlanesOf = form.planes
+    # A rough scale comes first: similarities are of degree 4, and those of small kernels
+    # would vanish. Planes that are stored are scaled, of others the taps.
     if form.stored:
-        # They are of degree 2 in the kernel.
-        source = [_as_row(to_one**2, Y) * Y for Y in materialize(planes)]
-        planes_of = _stored
+        planes = materialize(form.planes(kernel))
+        rough = inverse_scale(planes[0])
+        own = _own_similarity([rough * Y for Y in planes], form.weights)
+        scale = materialize(rough * _as_row(inverse_sqrt(own), kernel))
+        source: Source = [scale * Y for Y in planes]
+        planes_of: PlanesOf = _stored
+    else:
+        rough = inverse_sqrt(jnp.sum(jnp.square(kernel), (0, 1), keepdims=True))
+        kernel, rough = materialize((kernel, rough))
+        own = _own_similarity(form.planes(kernel, rough), form.weights)
+        fourth_root = inverse_sqrt(own * inverse_sqrt(own))
+        scale = materialize(rough * _as_row(fourth_root, kernel))
+        source, planes_of = [kernel, scale], form.planes
     if adjacent:
         source = _between_zeros(source)
-    source = materialize(source)
+        source = stored_on_cpu(materialize(source), source)
     source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
-    q = _similarities(*partners_and_planes(source), form.weights)
-    source, q = materialize((source, q))
+    q = _similarity(*partners_and_planes(source), form.weights)
+    if adjacent and not form.stored:
+        kernel, stored, q = materialize((kernel, source, q))
+        source = stored_on_cpu(stored, _between_zeros([kernel, scale]))
+    else:
+        kernel, source, q = _last_pass(form, kernel, source, q)
     slopes = _scale_free_slopes(q, *partners_and_planes(source), form.weights)
-    gradient, product = form.gradient([factor * slope for slope in slopes], kernel, scale)
-    # Without the inner product, windows of one tap would leave a reduction of a single
-    # operand, and XLA's library would have that operand written first.
-    value, _ = materialize((0.5 * jnp.sum(q), product))
-    return factor * value, gradient
+    if form.stored:
+        slopes = [factor * scale * slope for slope in slopes]
+        gradient, _ = form.gradient(slopes, kernel)
+    else:
+        gradient, _ = form.gradient(slopes, kernel, scale=factor * scale**2)
+    return 0.5 * factor * jnp.sum(q), gradient
 
 
 def _scale_free_in_blocks(
     form: Form, kernel: jax.Array, factor: float, *, adjacent: bool
 ) -> tuple[jax.Array, jax.Array]:
     """The same, in three passes over the blocks, each of which computes their planes."""
-    to_norm = _scale_to_norm_one(kernel)
+    energy = jnp.sum(jnp.square(kernel), (0, 1), keepdims=True)
+    rough = inverse_sqrt(energy) ** 2
 
     def with_itself(block: jax.Array) -> jax.Array:
-        planes = form.planes(block, _as_row(to_norm, block))
-        return _similarities([planes], planes, form.weights)
+        return _own_similarity([rough * Y for Y in form.planes(block)], form.weights)
 
-    itself = sum_over_blocks(with_itself, kernel, form.blocks)
-    scale = _as_row(to_norm * _scale_to_similarity_one(itself), kernel)
+    own = sum_over_blocks(with_itself, kernel, form.blocks)
+    scale = rough * _as_row(inverse_sqrt(own), kernel)
 
-    def partners_and_planes(block: jax.Array) -> tuple[Sequence[Planes], Planes]:
-        source = materialize(form.planes(block, scale))
+    def partners_and_planes(block: jax.Array) -> tuple[Planes, Planes]:
+        source = materialize([scale * Y for Y in form.planes(block)])
         if adjacent:
             source = _between_zeros(source)
         source, of_source = _partners(_stored, source, adjacent=adjacent)
         return of_source(source)
 
     def with_partners(block: jax.Array) -> jax.Array:
-        return _similarities(*partners_and_planes(block), form.weights)
+        return _similarity(*partners_and_planes(block), form.weights)
 
     q = sum_over_blocks(with_partners, kernel, form.blocks)
 
     def gradient_of(block: jax.Array) -> tuple[jax.Array, jax.Array]:
         slopes = _scale_free_slopes(q, *partners_and_planes(block), form.weights)
-        return form.gradient([factor * slope for slope in slopes], block, scale)
+        return form.gradient([factor * scale * slope for slope in slopes], block)
 
     gradient, _ = map_blocks(gradient_of, kernel, form.blocks)
     return 0.5 * factor * jnp.sum(q), gradient
 
 
-def _scale_to_norm_one(kernel: jax.Array) -> jax.Array:
-    """What comes first, as the similarities of small kernels would vanish."""
-    return inverse_sqrt(jnp.sum(jnp.square(kernel), axis=(0, 1)))
+def _own_similarity(planes: Planes, weights: Sequence[float]) -> jax.Array:
+    """The similarity of each channel to itself, of shape `(M,)`."""
+    return _similarity(planes, planes, weights)
 
 
-def _scale_to_similarity_one(with_itself: jax.Array) -> jax.Array:
-    """Of each channel with itself: it is of degree 4."""
-    return inverse_sqrt(with_itself * inverse_sqrt(with_itself))
+def _similarity(partners: Planes, planes: Planes, weights: Sequence[float]) -> jax.Array:
+    """The similarity of each channel to its partners, of shape `(M,)`."""
+    terms = zip(weights, partners, planes, strict=True)
+    return column_sum([w * (P * Y) for w, P, Y in terms])
 
 
 def _scale_free_slopes(
-    q: jax.Array, partners: Sequence[Planes], planes: Planes, weights: Sequence[float]
+    q: jax.Array, partners: Planes, planes: Planes, weights: Sequence[float]
 ) -> Planes:
-    """`dL/dY` of the channels whose similarities with their partners are q."""
-    return [
-        w * (elementwise_sum(P) - _as_row(q, Y) * Y)
-        for w, Y, *P in zip(weights, planes, *partners, strict=True)
-    ]
-
-
-def _similarities(
-    partners: Sequence[Planes], planes: Planes, weights: Sequence[float]
-) -> jax.Array:
-    """The similarity of each channel to its partners, of shape `(M,)`."""
-    terms = [
-        w * (P * Y)
-        for partner in partners
-        for w, P, Y in zip(weights, partner, planes, strict=True)
-    ]
-    # Two arrays are written: XLA's library, which adds up one that is not, would have
-    # all that it is made of written.
-    halves = [elementwise_sum(terms[i::2]) for i in range(min(2, len(terms)))]
-    return elementwise_sum([half.sum((0, 1)) for half in in_one_pass(halves)])
+    """`dL/dY` of the channels whose similarities to their partners are q."""
+    terms = zip(weights, partners, planes, strict=True)
+    return [w * (P - _as_row(q, Y) * Y) for w, P, Y in terms]
 
 
 def _partners(
     planes_of: PlanesOf, source: Source, *, adjacent: bool
-) -> tuple[Source, Callable[[Source], tuple[Sequence[Planes], Planes]]]:
-    """The source for the next pass, and P and Y as a function of the source in a pass.
-
-    P is in parts, to be added up.
-    """
-
-    def neighbours(source: Source) -> tuple[Sequence[Planes], Planes]:
-        left, planes, right = (planes_of(*_channels_from(i, source)) for i in range(3))
-        return [left, right], planes
-
-    def others(source: Source) -> tuple[Sequence[Planes], Planes]:
-        planes = planes_of(*source)
-        P = [jnp.expand_dims(s, -1) - Y for s, Y in zip(S, planes, strict=True)]
-        return [P], planes
-
+) -> tuple[Source, Callable[[Source], tuple[Planes, Planes]]]:
+    """The source for the next pass, and P and Y as a function of the source in a pass."""
     if adjacent:
-        return source, neighbours
-    source, S = materialize((source, sums_in_one_pass(planes_of(*source), -1)))
+        return source, partial(_neighbours, planes_of)
+    source, S = materialize((source, column_sums(planes_of(*source))))
+
+    def others(source: Source) -> tuple[Planes, Planes]:
+        planes = planes_of(*source)
+        return _others(S, planes), planes
+
     return source, others
 
 
-def _channels_from(start: int, source: Source) -> Source:
-    """All channels of a source but two."""
-    return [x[..., start : start + x.shape[-1] - 2] for x in source]
+def _last_pass(
+    form: Form, kernel: jax.Array, source: Source, results: Any
+) -> tuple[jax.Array, Source, Any]:
+    """Kernel, source and results of the passes before, for the last one."""
+    source, results = materialize((source, results))
+    if not form.stored:
+        kernel = source[0]  # which is read once
+    return kernel, source, results
+
+
+def _others(sums_of_planes: jax.Array, planes: Planes) -> Planes:
+    """P of all pairs."""
+    return [S[..., None] - Y for S, Y in zip(sums_of_planes, planes, strict=True)]
+
+
+def _neighbours(planes_of: PlanesOf, source: Source) -> tuple[Planes, Planes]:
+    """P of adjacent pairs, and Y, of a source between zeros."""
+
+    def channels_from(start: int) -> Planes:
+        size = source[0].shape[-1] - 2
+        return planes_of(*(x[..., start : start + size] for x in source))
+
+    left, planes, right = map(channels_from, range(3))
+    return [a + b for a, b in zip(left, right, strict=True)], planes
 
 
 def _between_zeros(source: Source) -> Source:

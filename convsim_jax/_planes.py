@@ -13,12 +13,11 @@ follows from the convolution (`tap_pairs`). There are two forms:
 - `Spectrum` takes them by a Fourier transform of the taps, one matrix product, for
   windows of any size.
 
-The kernel comes here as its taps, of shape `(taps, C, M)`, and with it a scale of its
-channels, of shape `(1, 1, M)`: multiplied tap by tap, a scaled kernel is never written.
+The kernel comes here as its taps, of shape `(taps, C, M)`. Products take a scale of the
+output channels with it, of shape `(1, 1, M)`: tap by tap, a scaled kernel is not written.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -30,7 +29,13 @@ from jax import lax
 
 from convsim_jax._blocks import map_blocks, number_of_blocks, sum_over_blocks
 from convsim_jax._definition import half_lags
-from convsim_jax._xla import elementwise_sum, in_one_pass
+from convsim_jax._xla import (
+    elementwise_sum,
+    in_one_pass,
+    materialize,
+    row_sums,
+    split_taps,
+)
 
 Planes = Sequence[jax.Array]
 Scale = jax.Array | float
@@ -46,9 +51,10 @@ class Form(NamedTuple):
     """How the planes of a kernel are computed.
 
     Attributes:
-      planes: Planes of a kernel, times a scale if one is given.
-      gradient: Its transpose at a kernel: from the derivative by each plane to the
-        derivative by the kernel, and the inner product of that and the kernel.
+      planes: Planes of a kernel.
+      gradient: Its transpose at a kernel: from the derivative by each plane, called its
+        slope, to the derivative by the kernel, and the inner product of that and the
+        kernel where it is asked for, or 0.
       weights: The weight of each plane.
       stored: Whether planes are best computed once and stored, not again in every pass.
       blocks: Number of blocks of input channels, to be computed one by one.
@@ -129,15 +135,19 @@ def tap_pairs(
 
 def product_planes(pairs: TapPairs, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
     """One plane `(1, C, M)` for each list of pairs: `sum K[i] K[j]` over them."""
-    taps = _taps(kernel, scale)
+    taps = [scale * tap for tap in split_taps(kernel)]
     return [elementwise_sum([taps[i] * taps[j] for i, j in plane]) for plane in pairs]
 
 
 def product_gradient(
-    pairs: TapPairs, slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
+    pairs: TapPairs,
+    slopes: Planes,
+    kernel: jax.Array,
+    with_product: bool = False,
+    scale: Scale = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """`product_planes` transposed: tap i is the sum of `slope K[j]` over its pairs."""
-    taps = _taps(kernel, scale)
+    taps = [scale * tap for tap in split_taps(kernel)]
     terms: list[list[jax.Array]] = [[] for _ in taps]
     for plane, slope in zip(pairs, slopes, strict=True):
         if plane[0][0] == plane[0][1]:  # lag zero: squares
@@ -146,22 +156,19 @@ def product_gradient(
             terms[i].append(slope * taps[j])
             if i != j:
                 terms[j].append(slope * taps[i])
-    gradient = [scale * elementwise_sum(term) for term in terms]
-    unscaled = _taps(kernel)
-    products = [x * y for x, y in zip(unscaled, gradient, strict=True)]
-    *gradient, product = in_one_pass([*gradient, elementwise_sum(products)])
+    gradient = [elementwise_sum(term) for term in terms]
+    if not with_product:
+        return jnp.concatenate(in_one_pass(gradient)), jnp.zeros((), kernel.dtype)
+    product = elementwise_sum([x * y for x, y in zip(taps, gradient, strict=True)])
+    *gradient, product = in_one_pass([*gradient, product])
     return jnp.concatenate(gradient), product.sum()
 
 
-def _taps(kernel: jax.Array, scale: Scale = 1.0) -> list[jax.Array]:
-    return [scale * tap for tap in lax.split(kernel, [1] * len(kernel), axis=0)]
-
-
 def spectral_planes(
-    transform: np.ndarray, combine: Callable, kernel: jax.Array, scale: Scale = 1.0
+    transform: np.ndarray, combine: Callable, kernel: jax.Array
 ) -> Planes:
     """One plane of weight 1: what `combine` makes of the spectra of the phases."""
-    return [combine(_spectra(transform, scale * kernel))]
+    return [combine(_spectra(transform, kernel))]
 
 
 def spectral_gradient(
@@ -169,15 +176,15 @@ def spectral_gradient(
     combine: Callable,
     slopes: Planes,
     kernel: jax.Array,
-    scale: Scale = 1.0,
+    with_product: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """`spectral_planes` transposed."""
-    plane, transpose = jax.vjp(combine, _spectra(transform, scale * kernel))
+    plane, transpose = jax.vjp(combine, _spectra(transform, kernel))
     (slopes_of_spectra,) = transpose(jnp.broadcast_to(slopes[0], plane.shape))
     by_tap = jnp.asarray(transform.reshape(-1, len(kernel)).T, kernel.dtype)
-    rows = slopes_of_spectra.reshape(-1, *kernel.shape[1:])
-    gradient = scale * _matmul(by_tap, rows)
-    return gradient, jnp.sum(kernel * gradient)
+    gradient = _matmul(by_tap, slopes_of_spectra.reshape(-1, *kernel.shape[1:]))
+    product = jnp.sum(kernel * gradient) if with_product else jnp.zeros((), kernel.dtype)
+    return gradient, product
 
 
 def _spectra(transform: np.ndarray, kernel: jax.Array) -> jax.Array:
@@ -222,32 +229,24 @@ def phase_transform(window: Sequence[int], strides: Sequence[int]) -> np.ndarray
     return waves[:, None] * in_phase[None, :, None]
 
 
-def cross_planes(matched: Form, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
+def cross_planes(matched: Form, kernel: jax.Array) -> Planes:
     """One plane `(L, 1, M)` of weight 1: matched planes, summed over input channels."""
-    return sum_over_blocks(partial(_cross_planes, matched, scale), kernel, matched.blocks)
 
+    def of_block(kernel: jax.Array) -> Planes:
+        planes = row_sums(matched.planes, kernel)  # one weight each
+        weights = jnp.asarray(matched.weights, kernel.dtype).reshape(-1, 1, 1)
+        return [(weights**0.5 * planes).reshape(-1, 1, planes.shape[-1])]
 
-def _cross_planes(matched: Form, scale: Scale, kernel: jax.Array) -> Planes:
-    """`cross_planes` of one block.
-
-    Planes of even and odd channels are added up first: written whole, they would be more
-    than the kernel. Halves of sharded channels would lie on different devices.
-    """
-    taps, C, M = kernel.shape
-    parts = math.gcd(C, 2)
-    halves = jnp.split(kernel.reshape(taps, -1, parts, M), parts, axis=2)
-    scale = jnp.reshape(scale, (1, 1, 1, -1))
-    planes = zip(*(matched.planes(half, scale) for half in halves), strict=True)
-    sums = [Y.sum((1, 2)) for Y in in_one_pass([elementwise_sum(Y) for Y in planes])]
-    scaled = [w**0.5 * Y for w, Y in zip(matched.weights, sums, strict=True)]
-    return [jnp.stack(scaled).reshape(-1, 1, M)]
+    return sum_over_blocks(of_block, kernel, matched.blocks)
 
 
 def cross_gradient(
-    matched: Form, slopes: Planes, kernel: jax.Array, scale: Scale = 1.0
+    matched: Form, slopes: Planes, kernel: jax.Array, with_product: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """`cross_planes` transposed: every input channel has the slopes of the sum."""
+    if not matched.stored:  # its taps are computed again
+        kernel, slopes = materialize((kernel, slopes))
     rows = jnp.split(slopes[0], len(matched.weights))
     scaled = [w**0.5 * row for w, row in zip(matched.weights, rows, strict=True)]
-    gradient = partial(matched.gradient, scaled, scale=scale)
+    gradient = partial(matched.gradient, scaled, with_product=with_product)
     return map_blocks(gradient, kernel, matched.blocks)

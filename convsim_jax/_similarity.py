@@ -106,7 +106,7 @@ def convolutional_similarity(
         is free of the kernels' scale and lies in [0, 1], instead of the sum of CS. A
         pair with a zero kernel counts as 0, and so does one with a kernel so small or
         so large that the square of its norm is 0 or infinite (in float32, of a norm
-        below 1e-22 or above 1.8e19).
+        below 1e-19 or above 1.8e19).
       feature_group_count: Number of groups of a grouped convolution. Channels of
         different groups see different inputs and form no pair.
       strides: Of the convolution, an int or one for each axis of the window. The maps

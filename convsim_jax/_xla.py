@@ -3,6 +3,7 @@
 None of it changes a value: without this file the library is right, and slower.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -21,56 +22,146 @@ Arrays = Sequence[jax.Array]
 materialize: Callable = lax.optimization_barrier
 
 
+def stored_on_cpu(stored: Any, computed: Any) -> Any:
+    """Of two equal trees the one that a CPU reads; others compute it where it is used."""
+    return lax.platform_dependent(
+        stored, computed, cpu=lambda x, _: x, default=lambda _, y: y
+    )
+
+
+def split_taps(kernel: jax.Array) -> Arrays:
+    """Each tap of a kernel `(taps, C, M)`, of shape `(1, C, M)`.
+
+    XLA's model of a GPU's costs has sums of products of taps written and read where they
+    occur in several others, unless the taps are products themselves: by a one that XLA
+    does not know.
+    """
+
+    def split(kernel: jax.Array) -> Arrays:
+        return lax.split(kernel, [1] * len(kernel))
+
+    def products(kernel: jax.Array) -> Arrays:
+        one = materialize(jnp.ones((1, 1, 1), kernel.dtype))
+        return [one * tap for tap in split(kernel)]
+
+    return lax.platform_dependent(kernel, cpu=split, tpu=split, default=products)
+
+
 def elementwise_sum(terms: Arrays) -> jax.Array:
     """Sum of arrays of one shape, without the zero that `sum` would start from."""
     return sum(terms[1:], start=terms[0])
 
 
-@jax.custom_jvp
-def in_one_pass(arrays: Arrays) -> Arrays:
-    """The same arrays, of one shape, all written to memory in one pass.
+def _linear(plain: Callable, **forms: Callable) -> Callable:
+    """`plain`, linear in its first argument, in another form on some backends.
 
-    XLA's CPU backend computes an array a pass, with all that it shares with others, but
-    for a reduction of many operands: here over each array and a zero. Other backends
-    compute several arrays in one pass.
+    The backend is the one that is compiled for. Derivatives are those of `plain`.
     """
-    return lax.platform_dependent(tuple(arrays), cpu=_reduced, default=lambda x: x)
+
+    @partial(jax.custom_jvp, nondiff_argnums=(1,))
+    def function(arrays: Arrays, axis: int) -> Any:
+        by_backend = {name: partial(form, axis=axis) for name, form in forms.items()}
+        default = partial(plain, axis=axis)
+        return lax.platform_dependent(tuple(arrays), **by_backend, default=default)
+
+    @function.defjvp
+    def derivative(axis: int, arrays: tuple, tangents: tuple) -> tuple[Any, Any]:
+        return function(*arrays, axis), plain(tangents[0], axis)
+
+    return function
 
 
-def _reduced(arrays: Arrays) -> Arrays:
+def _reduce(arrays: Arrays, axis: int) -> Arrays:
+    """By one reduction of many operands, which is fused with what makes them."""
+    zeros = [jnp.zeros((), x.dtype) for x in arrays]
+
+    def add(a: Arrays, b: Arrays) -> Arrays:
+        return tuple(x + y for x, y in zip(a, b, strict=True))
+
+    axes = (arrays[0].ndim + axis,)
+    return tuple(lax.reduce(tuple(arrays), tuple(zeros), add, axes))
+
+
+def _unchanged(arrays: Arrays, axis: int) -> Arrays:
+    return tuple(arrays)
+
+
+def _write_on_cpu(arrays: Arrays, axis: int) -> Arrays:
+    """As sums over each array and a zero."""
     if len(arrays) == 1:
         return tuple(arrays)
     shape = (2, *arrays[0].shape)
     zeros = jnp.zeros(shape, arrays[0].dtype)
     first = lax.broadcasted_iota(np.int32, shape, 0) == 0
     pairs = [lax.select(first, lax.broadcast(x, (2,)), zeros) for x in arrays]
-    return sums_in_one_pass(pairs, -len(shape))
+    return _reduce(pairs, -len(shape))
 
 
-@in_one_pass.defjvp
-def _in_one_pass_jvp(arrays: tuple, tangents: tuple) -> tuple[Arrays, Arrays]:
-    return in_one_pass(*arrays), tuple(tangents[0])
+# The same arrays, of one shape, all computed in one pass. XLA's CPU backend computes an
+# array a pass, with all that it shares with others, but for a reduction of many operands.
+_in_one_pass = _linear(_unchanged, cpu=_write_on_cpu)
+in_one_pass: Callable = partial(_in_one_pass, axis=0)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def sums_in_one_pass(arrays: Arrays, axis: int) -> Arrays:
-    """Each array summed over an axis, counted from the end.
+def _sum_stack(arrays: Arrays, axis: int) -> jax.Array:
+    return jnp.stack(arrays).sum(axis)
 
-    All by one reduction of many operands: XLA fuses it with what makes them.
+
+def _sums_of_arrays(arrays: Arrays, axis: int) -> jax.Array:
+    return jnp.stack(_reduce(arrays, axis))
+
+
+# The stack of the sums of several arrays over axis -1 or -2, in one pass over what all
+# are made of. A GPU has no shared memory for a reduction of many operands over rows, and
+# stores some of them before one over columns: there it is one reduction of their stack.
+_sums = _linear(_sum_stack, cpu=_sums_of_arrays, tpu=_sums_of_arrays)
+column_sums: Callable = partial(_sums, axis=-1)
+
+
+def row_sums(planes_of: Callable[[jax.Array], Arrays], kernel: jax.Array) -> jax.Array:
+    """The stack of the sums over axis -2 of the planes of a kernel `(taps, C, M)`.
+
+    A CPU has no fast reduction of many operands over rows. Planes of even and odd
+    channels are added up and written; whole, they would be more than the kernel, and
+    successive channels would lie on different devices where channels are sharded.
     """
-    zeros = [jnp.zeros((), x.dtype) for x in arrays]
-    return tuple(lax.reduce(tuple(arrays), tuple(zeros), _add, (arrays[0].ndim + axis,)))
+    taps, C, M = kernel.shape
+
+    def of_halves(kernel: jax.Array) -> jax.Array:
+        parts = math.gcd(C, 2)
+        halves = jnp.split(kernel.reshape(taps, -1, parts, M), parts, axis=2)
+        planes = zip(*map(planes_of, halves), strict=True)
+        written = in_one_pass([elementwise_sum(Y) for Y in planes])
+        return jnp.stack([Y.sum((-3, -2)) for Y in written])
+
+    def of_whole(kernel: jax.Array) -> jax.Array:
+        return _sums(planes_of(kernel), -2)
+
+    return lax.platform_dependent(kernel, cpu=of_halves, default=of_whole)
 
 
-def _add(a: Arrays, b: Arrays) -> Arrays:
-    return tuple(x + y for x, y in zip(a, b, strict=True))
+def _column_sum_of_stack(arrays: Arrays, axis: int) -> jax.Array:
+    """XLA would make one reduction for each array if it saw the second sum."""
+    stack = materialize(jnp.stack(arrays).sum(-2))
+    return stack.sum(tuple(range(stack.ndim - 1)))
 
 
-@sums_in_one_pass.defjvp
-def _sums_in_one_pass_jvp(
-    axis: int, arrays: tuple, tangents: tuple
-) -> tuple[Arrays, Arrays]:
-    return sums_in_one_pass(*arrays, axis), tuple(x.sum(axis) for x in tangents[0])
+def _column_sum_on_cpu(arrays: Arrays, axis: int) -> jax.Array:
+    """Two arrays are written: XLA's library, which sums one, would have all written."""
+    halves = [elementwise_sum(arrays[i::2]) for i in range(min(2, len(arrays)))]
+    axes = tuple(range(arrays[0].ndim - 1))
+    return elementwise_sum([x.sum(axes) for x in _write_on_cpu(halves, 0)])
+
+
+def _column_sum_on_tpu(arrays: Arrays, axis: int) -> jax.Array:
+    return elementwise_sum(arrays).sum(tuple(range(arrays[0].ndim - 1)))
+
+
+# All arrays added up, and over all axes but the last.
+_column_sum = _linear(
+    _column_sum_of_stack, cpu=_column_sum_on_cpu, tpu=_column_sum_on_tpu
+)
+column_sum: Callable = partial(_column_sum, axis=0)
 
 
 def in_auto_axes(

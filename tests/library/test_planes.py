@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convsim_jax._planes import form_of
-from convsim_jax._xla import in_one_pass, sums_in_one_pass
+from convsim_jax._xla import column_sum, column_sums, in_one_pass, row_sums
 from tests.library.kernel_cases import normal
 
 TRANSFORMED = {
@@ -16,6 +16,10 @@ TRANSFORMED = {
     "jit of vmap": lambda f: jax.jit(jax.vmap(f)),
 }
 several_or_one = pytest.mark.parametrize("count", [1, 2, 5])
+
+
+def sums_of_rows(xs):
+    return row_sums(lambda kernel: list(kernel[:, None]), jnp.stack(xs)[:, 0])[:, 0]
 
 
 def arrays(count, seed=0):
@@ -71,40 +75,41 @@ def test_derivatives_of_what_is_written(count, transform):
 
 @pytest.mark.usefixtures("x64")
 @several_or_one
-@pytest.mark.parametrize("axis", [-1, -2])
-def test_sums_of_several_arrays_and_their_derivatives(count, axis):
+@pytest.mark.parametrize("function", [column_sums, sums_of_rows, column_sum])
+def test_sums_of_several_arrays_and_their_derivatives(count, function):
     def squares(xs):
-        return jnp.stack([y**2 for y in sums_in_one_pass(xs, axis)]).sum()
+        return jnp.sum(function(xs) ** 2)
 
     xs = arrays(count)
-    sums = [np.asarray(x).sum(axis, keepdims=True) for x in xs]
-    for a, b in zip(sums_in_one_pass(xs, axis), sums, strict=True):
-        np.testing.assert_allclose(a, b.squeeze(axis), rtol=1e-12)
-    for a, x, b in zip(jax.jit(jax.grad(squares))(xs), xs, sums, strict=True):
-        np.testing.assert_allclose(a, np.broadcast_to(2 * b, x.shape), rtol=1e-12)
+    stack = np.stack(xs)
+    expected = {
+        column_sums: stack.sum(-1),
+        sums_of_rows: stack.sum(-2),
+        column_sum: stack.sum((0, 1, 2)),
+    }[function]
+    np.testing.assert_allclose(function(xs), expected, rtol=1e-12)
+    axis = {column_sums: -1, sums_of_rows: -2, column_sum: (0, 1, 2)}[function]
+    slopes = np.broadcast_to(2 * np.expand_dims(expected, axis), stack.shape)
+    for gradient in (jax.grad(squares), jax.jit(jax.grad(squares))):
+        np.testing.assert_allclose(gradient(xs), slopes, rtol=1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("window", [(1, 1), (3, 2), (2, 2, 2), (11,), (4, 3)], ids=str)
 @pytest.mark.parametrize("cross", [False, True], ids=["matched", "cross"])
-@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
-def test_gradient_of_planes_is_their_transpose(window, cross, scaled):
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradient_of_planes_is_their_transpose(window, cross, stride, transposed):
     kernel = jnp.asarray(normal(1, (*window, 4, 3)))
-    form, taps = form_of(kernel, cross=cross), kernel.reshape(-1, 4, 3)
-    scale = [jnp.asarray(normal(2, (1, 1, 3)))] if scaled else []
-
-    def planes_of(taps):
-        return list(form.planes(taps, *scale))
-
-    planes, transpose = jax.vjp(planes_of, taps)
-    same = taps * scale[0] if scaled else taps
-    for Y, Z in zip(planes, form.planes(same), strict=True):
-        np.testing.assert_allclose(Y, Z, rtol=1e-12, atol=1e-12)
+    strides = (stride,) * len(window)
+    form = form_of(kernel, cross=cross, strides=strides, transposed=transposed)
+    taps = kernel.reshape(-1, 4, 3)
+    planes, transpose = jax.vjp(lambda taps: list(form.planes(taps)), taps)
     slopes = [jnp.asarray(normal(3 + i, Y.shape)) for i, Y in enumerate(planes)]
-    gradient, along = form.gradient(slopes, taps, *scale)
+    gradient, product = form.gradient(slopes, taps, with_product=True)
     np.testing.assert_allclose(gradient, *transpose(slopes), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(along, np.sum(taps * gradient), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(product, np.sum(taps * gradient), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("platform", "reductions"), [("cpu", 1), ("cuda", 0)])

@@ -259,3 +259,26 @@ def test_orthogonality_penalties(mesh, spec, penalty):
 @cache
 def penalty_on_one_device(penalty):
     return on_one_device(jax.jit(jax.value_and_grad(penalty)), kernel_of((2, 2)))
+
+
+@every_option
+@pytest.mark.parametrize(
+    "shape", [(2, 2, 4, 6), (5, 5, 32, 48)], ids=["small", "in blocks"]
+)
+def test_each_device_has_kernels_of_its_own(shape, options):
+    """Under `shard_map` parameters vary: a loop over blocks has to start so."""
+    mesh = jax.make_mesh((2,), ("device",), (AxisType.Auto,), devices=jax.devices()[:2])
+    kernels = np.random.default_rng(2).standard_normal((2, *shape)).astype(np.float32)
+
+    def one(kernel):
+        loss = partial(cs.convolutional_similarity, **options)
+        return jax.tree.map(lambda x: x[None], jax.value_and_grad(loss)(kernel[0]))
+
+    spec = P("device")
+    mapped = jax.shard_map(one, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=True)
+    result = jax.jit(mapped)(kernels)
+    for i, kernel in enumerate(kernels):
+        value, gradient = value_and_gradient(**options)(kernel)
+        np.testing.assert_allclose(result[0][i], value, rtol=1e-5)
+        largest = np.abs(gradient).max()
+        np.testing.assert_allclose(result[1][i], gradient, rtol=1e-4, atol=1e-5 * largest)
