@@ -38,7 +38,7 @@ from convsim_jax._xla import (
 )
 
 Planes = Sequence[jax.Array]
-Scale = jax.Array | float
+Scale = jax.Array | None
 TapPairs = Sequence[Sequence[tuple[int, int]]]
 
 # As many as a 3x3 window has. A 5x5 one has 325: seconds of compilation.
@@ -133,9 +133,9 @@ def tap_pairs(
     return planes
 
 
-def product_planes(pairs: TapPairs, kernel: jax.Array, scale: Scale = 1.0) -> Planes:
+def product_planes(pairs: TapPairs, kernel: jax.Array, scale: Scale = None) -> Planes:
     """One plane `(1, C, M)` for each list of pairs: `sum K[i] K[j]` over them."""
-    taps = [scale * tap for tap in split_taps(kernel)]
+    taps = split_taps(kernel, scale)
     return [elementwise_sum([taps[i] * taps[j] for i, j in plane]) for plane in pairs]
 
 
@@ -144,10 +144,10 @@ def product_gradient(
     slopes: Planes,
     kernel: jax.Array,
     with_product: bool = False,
-    scale: Scale = 1.0,
+    scale: Scale = None,
 ) -> tuple[jax.Array, jax.Array]:
     """`product_planes` transposed: tap i is the sum of `slope K[j]` over its pairs."""
-    taps = [scale * tap for tap in split_taps(kernel)]
+    taps = split_taps(kernel, scale)
     terms: list[list[jax.Array]] = [[] for _ in taps]
     for plane, slope in zip(pairs, slopes, strict=True):
         if plane[0][0] == plane[0][1]:  # lag zero: squares
