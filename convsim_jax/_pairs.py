@@ -67,7 +67,10 @@ def sum_and_gradient(
             squares = elementwise_sum(
                 [w * (Y * Y) for w, Y in zip(form.weights, planes, strict=True)]
             )
-            S = column_sums([*planes, squares])
+            if form.stored:  # one by one: devices then add up sums, and gather none
+                S = jnp.stack([x.sum(-1) for x in (*planes, squares)])
+            else:
+                S = column_sums([*planes, squares])
             kernel, source, (*S, squares) = _last_pass(form, kernel, source, S)
             terms = [w * (s * s) for w, s in zip(form.weights, S, strict=True)]
             value = 0.5 * jnp.sum(elementwise_sum(terms) - squares)

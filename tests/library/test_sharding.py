@@ -95,9 +95,8 @@ def assert_only_sums_leave_a_device(program, window):
     sizes = sizes_communicated(program)
     assert sizes, "the devices must add up their sums"
     assert not re.search(r"(all-to-all|collective-permute)(-start)?\(", program)
-    # At most a sum of each of the 4 input channels from each device; of a spectrum's 41
-    # frequencies those of the planes and of their squares.
-    assert max(sizes) <= 2 * 41 * 4 if window == (5, 3) else max(sizes) <= 4 * DEVICES
+    # At most a sum of each of the 4 input channels from each device.
+    assert max(sizes) <= 41 * 4 if window == (5, 3) else max(sizes) <= 4 * DEVICES
     assert max(sizes) < kernel_of(window).size
 
 
