@@ -19,6 +19,9 @@ STEPS = (10.0, 30.0, 100.0, 300.0)
 FACTORS = (0.25, 0.35, 0.5, 0.7)
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
+# The options of the command line that Convolutional Similarity takes.
+OF_SIMILARITY = ("pairs", "preserve_norm")
+
 Function = Callable[[chex.ArrayTree, float, Options], chex.ArrayTree]
 
 
@@ -52,7 +55,7 @@ def minimizing(loss: Loss, **fixed: Any) -> Initialization:
     ) -> chex.ArrayTree:
         return loss.minimize(params, int(amount), options._replace(**fixed))
 
-    names = Options._fields if isinstance(loss, Similarity) else ()
+    names = OF_SIMILARITY if isinstance(loss, Similarity) else ()
     return Initialization(minimize, takes=tuple(n for n in names if n not in fixed))
 
 
@@ -66,9 +69,9 @@ def then_norms_of_paper(first: Initialization) -> Initialization:
         params: chex.ArrayTree, amount: float, options: Options
     ) -> chex.ArrayTree:
         reached = PAPER.minimize(params, int(amount), options)
-        return with_norms_of(first(params, options), reached)
+        return with_norms_of(first(params, options), reached, options)
 
-    return Initialization(function, takes=Options._fields)
+    return Initialization(function, takes=OF_SIMILARITY)
 
 
 def then_factor(first: Initialization) -> Initialization:
@@ -78,7 +81,7 @@ def then_factor(first: Initialization) -> Initialization:
         params: chex.ArrayTree, amount: float, options: Options
     ) -> chex.ArrayTree:
         started = first(params, options)
-        return map_kernels(lambda kernel: amount * kernel, started)
+        return map_kernels(lambda kernel: amount * kernel, options, started)
 
     return Initialization(function, 0.5, FACTORS, "factor", first.takes)
 
@@ -93,26 +96,31 @@ def without_mean(
             return kernel
         return kernel - amount * kernel.mean((0, 1), keepdims=True)
 
-    return with_norms_of(map_kernels(less, params), params)
+    return with_norms_of(map_kernels(less, options, params), params, options)
 
 
-def with_norms_of(params: chex.ArrayTree, reference: chex.ArrayTree) -> chex.ArrayTree:
+def with_norms_of(
+    params: chex.ArrayTree, reference: chex.ArrayTree, options: Options
+) -> chex.ArrayTree:
     """Each conv kernel of a network scaled to the norm of the one in `reference`."""
 
     def scale(kernel: jax.Array, other: jax.Array) -> jax.Array:
         norm = jnp.linalg.vector_norm
         return kernel * (norm(other) / norm(kernel))
 
-    return map_kernels(scale, params, reference)
+    return map_kernels(scale, options, params, reference)
 
 
 def map_kernels(
-    function: Callable[..., jax.Array], params: chex.ArrayTree, *others: chex.ArrayTree
+    function: Callable[..., jax.Array],
+    options: Options,
+    params: chex.ArrayTree,
+    *others: chex.ArrayTree,
 ) -> chex.ArrayTree:
     """Maps the conv kernels of a network, and leaves its other parameters alone."""
     return jax.tree.map(
         lambda is_kernel, *leaves: function(*leaves) if is_kernel else leaves[0],
-        cs.conv_mask(params),
+        cs.conv_mask(params, layers=options.layers),
         params,
         *others,
     )

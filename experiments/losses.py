@@ -4,6 +4,7 @@ Each can be minimised before training, or added in training. All are summed over
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -24,15 +25,20 @@ CORRELATION = 0.9
 
 
 class Options(NamedTuple):
-    """What the command line may say of Convolutional Similarity.
+    """What the command line says of Convolutional Similarity, and the network.
 
     Attributes:
         pairs: pairs of kernels that it is summed over: `"all"` or `"adjacent"`.
         preserve_norm: whether steps down it keep each output channel's norm.
+        layers: what the network does with its kernels; None: plain convolutions.
     """
 
     pairs: Pairs = "all"
     preserve_norm: bool = False
+    layers: cs.ConvLayers | None = None
+
+
+PLAIN = Options()
 
 
 class Added(Protocol):
@@ -72,19 +78,23 @@ class Similarity(NamedTuple):
     ) -> optax.GradientTransformation:
         """See `Loss`."""
         return cs.add_convolutional_similarity(
-            strength, pairs=options.pairs, **self._asdict()
+            strength, pairs=options.pairs, layers=options.layers, **self._asdict()
         )
 
 
 class Penalty(NamedTuple):
-    """Another loss, of which one kernel is told; it has no options."""
+    """Another loss, of which one kernel is told; summed over the conv kernels."""
 
     of_kernel: OfKernel
 
-    def total(self, params: chex.ArrayTree) -> jax.Array:
-        """The sum over the conv kernels of a network."""
-        kernels = cs.conv_kernels(params).values()
-        return jnp.stack([self.of_kernel(kernel) for kernel in kernels]).sum()
+    def gradient(self, params: chex.ArrayTree, options: Options) -> chex.ArrayTree:
+        """The derivative by the parameters of one network."""
+
+        def total(params: chex.ArrayTree) -> jax.Array:
+            kernels = cs.conv_kernels(params, layers=options.layers).values()
+            return jnp.stack([self.of_kernel(kernel) for kernel in kernels]).sum()
+
+        return jax.grad(total)(params)
 
     def minimize(
         self, params: chex.ArrayTree, steps: int, options: Options
@@ -94,7 +104,8 @@ class Penalty(NamedTuple):
 
         def step(_: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             params, state = carry
-            updates, state = optimizer.update(jax.grad(self.total)(params), state, params)
+            slope = self.gradient(params, options)
+            updates, state = optimizer.update(slope, state, params)
             return optax.apply_updates(params, updates), state
 
         carry = (params, optimizer.init(params))
@@ -106,9 +117,8 @@ class Penalty(NamedTuple):
         """See `Loss`."""
 
         def add(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
-            return jax.tree.map(
-                lambda u, g: u + strength * g, updates, jax.grad(self.total)(params)
-            )
+            slope = self.gradient(params, options)
+            return jax.tree.map(lambda u, g: u + strength * g, updates, slope)
 
         return optax.stateless(add)
 
@@ -142,7 +152,8 @@ class Decay(NamedTuple):
         self, strength: Any, options: Options
     ) -> optax.GradientTransformation:
         """See `Added`."""
-        return optax.add_decayed_weights(strength, cs.conv_mask)
+        mask = partial(cs.conv_mask, layers=options.layers)
+        return optax.add_decayed_weights(strength, mask)
 
 
 def enough_of(maps: jax.Array) -> jax.Array:

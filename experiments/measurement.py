@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import convsim_jax as cs
-from experiments.losses import PAPER, SCALE_FREE, Pairs
+from experiments.losses import PAPER, SCALE_FREE, Options
 from experiments.models.own import feature_maps
 
 # Feature maps of that many images are held at once: (images, M, M) cosines are large.
@@ -70,22 +70,28 @@ class Layers(NamedTuple):
     effective_after: np.ndarray | None = None
 
 
-def measure_kernels(params: chex.ArrayTree, pairs: Pairs) -> Kernels:
-    """Measures the kernels of one network."""
+def measure_kernels(params: chex.ArrayTree, options: Options) -> Kernels:
+    """Measures the kernels of one network; of a stack of kernels, losses are sums."""
+    layers = {layer.path: cs.ConvLayers((layer,)) for layer in options.layers or ()}
 
-    def of_layer(kernel: jax.Array) -> tuple[jax.Array, ...]:
-        loss = partial(cs.convolutional_similarity, kernel, pairs=pairs)
+    def of_layer(path: str, kernel: jax.Array) -> tuple[jax.Array, ...]:
+        loss = partial(cs.convolutional_similarity, kernel)
+        if path in layers:
+            loss = partial(cs.total_similarity, params, layers=layers[path])
         return (
             jnp.linalg.vector_norm(kernel),
-            loss(**PAPER._asdict()),
-            loss(**SCALE_FREE._asdict()),
+            loss(pairs=options.pairs, **PAPER._asdict()),
+            loss(pairs=options.pairs, **SCALE_FREE._asdict()),
         )
 
-    layers = [of_layer(kernel) for kernel in cs.conv_kernels(params).values()]
-    return Kernels(*map(jnp.stack, zip(*layers, strict=True)))
+    kernels = cs.conv_kernels(params, layers=options.layers)
+    measured = [of_layer(*found) for found in kernels.items()]
+    return Kernels(*map(jnp.stack, zip(*measured, strict=True)))
 
 
-def measure_maps(model: Any, variables: dict[str, Any], images: jax.Array) -> jax.Array:
+def measure_maps(
+    model: Any, variables: dict[str, Any], images: jax.Array, options: Options
+) -> jax.Array:
     """Feature maps of every layer, before and after the activation, `(6, layers)`.
 
     The first two rows are their similarity, the next two that of centered maps, the last
@@ -97,8 +103,10 @@ def measure_maps(model: Any, variables: dict[str, Any], images: jax.Array) -> ja
         variables: of one network, which is run in evaluation mode.
         images: of the similarity, those left over after a multiple of `IMAGES_AT_ONCE`
             are left out.
+        options: with what the network does with its kernels.
     """
-    layers = [path.rpartition("/")[0] for path in cs.conv_kernels(variables["params"])]
+    found = cs.conv_kernels(variables["params"], layers=options.layers)
+    layers = [path.rpartition("/")[0] for path in found]
 
     def rows(images: jax.Array, *measures: Callable[[jax.Array], jax.Array]) -> jax.Array:
         maps = feature_maps(model, variables, images)
@@ -127,7 +135,9 @@ def measure_maps(model: Any, variables: dict[str, Any], images: jax.Array) -> ja
     return jnp.concatenate([similarity, rows(images, cs.effective_maps)])
 
 
-def order_of_use(model: Any, variables: dict[str, Any], images: jax.Array) -> list[str]:
+def order_of_use(
+    model: Any, variables: dict[str, Any], images: jax.Array, options: Options
+) -> list[str]:
     """Paths of the conv kernels of one network, in the order in which it applies them."""
     layers: dict[str, Any] = {}
 
@@ -135,13 +145,17 @@ def order_of_use(model: Any, variables: dict[str, Any], images: jax.Array) -> li
         layers.update(feature_maps(model, variables, images))
 
     jax.eval_shape(run, variables, images)
-    kernels = cs.conv_kernels(variables["params"])
+    kernels = cs.conv_kernels(variables["params"], layers=options.layers)
     used = [path for layer in layers if (path := f"{layer}/kernel") in kernels]
     return used + [path for path in kernels if path not in used]
 
 
 def layers_of(
-    order: list[str], params: chex.ArrayTree, kernels: Kernels, maps: Any
+    order: list[str],
+    params: chex.ArrayTree,
+    kernels: Kernels,
+    maps: Any,
+    options: Options,
 ) -> Layers:
     """What was measured, with the names and shapes of the layers.
 
@@ -150,8 +164,9 @@ def layers_of(
         params: of one network.
         kernels: from `measure_kernels`, of all seeds.
         maps: from `measure_maps`, `(seeds, 6, layers)`.
+        options: as of those.
     """
-    found = cs.conv_kernels(params)
+    found = cs.conv_kernels(params, layers=options.layers)
     paths = list(found)
     columns = [paths.index(path) for path in order]
     kinds = np.moveaxis(np.asarray(maps), 1, 0)

@@ -9,7 +9,7 @@ import numpy as np
 import convsim_jax as cs
 from experiments.compare.results import Epoch, Layer, Outcome, Score, Trial
 from experiments.compare.settings import TUNED_FROM, Setting
-from experiments.fit.build import build_engine, similarity_options
+from experiments.fit.build import build_engine
 from experiments.fit.engine import Engine
 from experiments.fit.epochs import begin, diverged, fit
 from experiments.fit.feeds import Feed
@@ -83,17 +83,19 @@ class Trainer:
         intervention = setting.intervention(trial.treatment, trial.strength)
         decay = trial.decay if setting.decays and trial.decay else None
         factors = Factors(trial.learning_rate, intervention.strength, decay)
-        state = begin(engine, feed, intervention, similarity_options(config), factors)
+        state = begin(engine, feed, intervention, factors)
         outcome = Outcome([], [], [], {})
 
         def measure(epoch: int, variables: Variables, when: str = "") -> None:
             if reported:
                 images = feed.sample[: setting.measured]
-                measured = engine.layers(variables, images, config.pairs)
+                measured = engine.layers(variables, images)
                 outcome.layers.extend(rows_of(measured, first, epoch))
             if setting.fixed and when:
                 one = jax.tree.map(lambda leaf: leaf[0], variables["params"])
-                for path, kernel in cs.conv_kernels(one).items():
+                for path, kernel in cs.conv_kernels(
+                    one, layers=engine.options.layers
+                ).items():
                     outcome.kernels[f"{when}/{path}"] = np.asarray(kernel)
 
         measure(0, state.network.variables, "start")

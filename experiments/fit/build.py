@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import convsim_jax as cs
 from experiments.data.cache import Track
 from experiments.data.load import load, select
 from experiments.data.source import Source
@@ -17,6 +18,7 @@ from experiments.losses import Decorrelation, Options
 from experiments.models import build
 from experiments.models.own import attribute
 from experiments.options import Config
+from experiments.own_code import is_own
 
 
 def build_feed(config: Config, source: Source, track: Track) -> Feed:
@@ -84,15 +86,18 @@ def build_engine(
         config.schedule, 1.0, config.milestones, config.epochs, feed.steps
     )
     loss = intervention.during.loss if intervention.during else None
+    model, layers = fitting_model(config, feed, seeds)
+    options = Options(config.pairs, config.preserve_norm, layers)
     return Engine(
-        model=fitting_model(config, feed, seeds),
+        model=model,
+        options=options,
         optimizer=lambda factors: optimizer(
             intervention.optimizer or config.optimizer,
             schedule,
             config.momentum,
             config.weight_decay,
             intervention.during,
-            similarity_options(config),
+            options,
             factors,
         ),
         seeds=seeds,
@@ -105,13 +110,14 @@ def build_engine(
     )
 
 
-def similarity_options(config: Config) -> Options:
-    """The options of Convolutional Similarity."""
-    return Options(config.pairs, config.preserve_norm)
-
-
-def fitting_model(config: Config, feed: Feed, seeds: int) -> Any:
+def fitting_model(
+    config: Config, feed: Feed, seeds: int
+) -> tuple[Any, cs.ConvLayers | None]:
     """The network that the options name, for these images.
+
+    Returns:
+        The network; and, of one of one's own, what it does with its kernels. The kernels
+        of the others are plain, but for strides, which the paper does not look at.
 
     Raises:
         ValueError: there is none, the images are too small or not those that it takes, or
@@ -140,8 +146,17 @@ def fitting_model(config: Config, feed: Feed, seeds: int) -> Any:
         if getattr(logits, "shape", None) != expected:
             raise ValueError(f"its result is {logits}; expected {expected}")
         check_memory(model, variables, images, seeds)
+        if not is_own(config.model):
+            return model, None
+        return model, cs.conv_layers(
+            lambda params, variables, images: model.apply(
+                {**variables, "params": params}, images
+            ),
+            variables["params"],
+            variables,
+            images,
+        )
     except Exception as error:
         raise ValueError(
             f"--model {config.model} on images of {height}x{width}x{channels}: {error}"
         ) from error
-    return model

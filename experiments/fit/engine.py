@@ -28,7 +28,7 @@ from experiments.fit.step import (
     train_step,
     with_averages_of,
 )
-from experiments.losses import Decorrelation, Pairs
+from experiments.losses import PLAIN, Decorrelation, Options
 from experiments.measurement import (
     Kernels,
     Layers,
@@ -73,6 +73,7 @@ class Engine:
         seeds: number of networks.
         mean: of each channel of the images.
         deviation: likewise.
+        options: of Convolutional Similarity, as it is minimised and measured.
         of_maps: a loss of the feature maps that is added in training.
         label_smoothing: probability that is spread over all classes.
         augment: whether to crop and flip images that are on the device.
@@ -84,6 +85,7 @@ class Engine:
     seeds: int
     mean: np.ndarray
     deviation: np.ndarray
+    options: Options = PLAIN
     of_maps: Decorrelation | None = None
     label_smoothing: float = 0.0
     augment: bool = False
@@ -297,31 +299,32 @@ class Engine:
         score = np.asarray(score, np.float32)
         return self._run("close", close, network, chosen, np.int32(epoch), score)
 
-    def kernels(self, variables: Variables, pairs: Pairs) -> Kernels:
+    def kernels(self, variables: Variables) -> Kernels:
         """Measures the conv kernels, `(seeds, layers)`."""
         measured = self._run(
-            ("kernels", pairs),
-            jax.vmap(lambda params: measure_kernels(params, pairs)),
+            "kernels",
+            jax.vmap(lambda params: measure_kernels(params, self.options)),
             variables["params"],
         )
         return Kernels(*(np.asarray(x, np.float64) for x in measured))
 
-    def layers(self, variables: Variables, images: np.ndarray, pairs: Pairs) -> Layers:
+    def layers(self, variables: Variables, images: np.ndarray) -> Layers:
         """Measures the conv kernels, and the feature maps of some images."""
 
         def maps(variables: Variables, images: jax.Array) -> Any:
             pixels = self._normalized(images)
             return jax.lax.map(
-                lambda one: measure_maps(self.model, one, pixels), variables
+                lambda one: measure_maps(self.model, one, pixels, self.options), variables
             )
 
         one = jax.tree.map(lambda leaf: leaf[0], variables)
         sample = jax.eval_shape(self._normalized, images)
         return layers_of(
-            order_of_use(self.model, one, sample),
+            order_of_use(self.model, one, sample, self.options),
             one["params"],
-            self.kernels(variables, pairs),
+            self.kernels(variables),
             self._run(("maps", images.shape), maps, variables, images),
+            self.options,
         )
 
     @property

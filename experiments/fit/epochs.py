@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
+import chex
 import numpy as np
 
 from experiments.fit.devices import agreed
@@ -12,7 +13,6 @@ from experiments.fit.feeds import Feed
 from experiments.fit.optimizer import Factors
 from experiments.fit.step import Network, Variables
 from experiments.interventions import Intervention
-from experiments.losses import Options
 
 SECONDS_A_PROGRAM = 1.0
 
@@ -59,11 +59,14 @@ def begin(
     engine: Engine,
     feed: Feed,
     intervention: Intervention,
-    options: Options,
     factors: Factors,
 ) -> State:
     """Random networks, initialised as the intervention says, before the first step."""
-    start = engine.start(lambda params: intervention.before(params, options), feed.sample)
+
+    def initialize(params: chex.ArrayTree) -> chex.ArrayTree:
+        return intervention.before(params, engine.options)
+
+    start = engine.start(initialize, feed.sample)
     return State(*engine.networks(start, factors), epoch=1, step=0, seconds=0.0)
 
 

@@ -67,7 +67,8 @@ def main(config: Config) -> int:
             run_folder.no_stub(folder),
             display(console, config.epochs, feed.steps) as shown,
         ):
-            for text in config.warnings():
+            layers = engine.options.layers
+            for text in (*config.warnings(), *(layers.left_out if layers else ())):
                 shown.warn(text)
             run = Run(config, engine, feed, folder, shown)
             if outcome is None:

@@ -60,16 +60,21 @@ def load_run(folder: Path, seed: int = 0) -> tuple[Any, Variables]:
     return model, variables
 
 
-def remake_kernels(folder: Path, start: Mapping[str, Any]) -> None:
+def remake_kernels(
+    folder: Path, start: Mapping[str, Any], layers: cs.ConvLayers | None = None
+) -> None:
     """Writes the `kernels.npz` of a finished run again.
 
     Args:
         folder: the run's.
         start: the first seed's kernels before training, by path.
+        layers: what the network does with its kernels; None: plain convolutions.
 
     Raises:
         ValueError: its last checkpoint is damaged.
         OSError: it cannot be written.
     """
     _, variables = load_run(folder)
-    write_kernels(folder, start=start, end=cs.conv_kernels(variables["params"]))
+    write_kernels(
+        folder, start=start, end=cs.conv_kernels(variables["params"], layers=layers)
+    )

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 import convsim_jax as cs
-from experiments.fit.build import similarity_options
 from experiments.fit.devices import agreed
 from experiments.fit.engine import Chosen, Engine
 from experiments.fit.epochs import Closed, Pace, State, begin, diverged, fit
@@ -119,13 +118,18 @@ class Run:
         """
         self._start()
         with writing(self.folder):
-            remake_kernels(self.folder, self._start_kernels)
+            remake_kernels(self.folder, self._start_kernels, self.engine.options.layers)
 
     def _start(self) -> State:
-        options = similarity_options(self.config)
-        state = begin(self.engine, self.feed, self.method, options, self.factors)
-        self._start_kernels = first_kernels(state.network.variables)
+        state = begin(self.engine, self.feed, self.method, self.factors)
+        self._start_kernels = self._kernels(state.network.variables)
         return state
+
+    def _kernels(self, variables: Variables) -> dict[str, np.ndarray]:
+        """The conv kernels of the first seed's network, by path."""
+        one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], variables["params"])
+        kernels = cs.conv_kernels(one, layers=self.engine.options.layers)
+        return {path: np.asarray(kernel) for path, kernel in kernels.items()}
 
     def _begin(self) -> tuple[State, Layers]:
         """The state of the last checkpoint, or of networks before training."""
@@ -171,7 +175,7 @@ class Run:
 
     def _close(self, closed: Closed) -> None:
         """Adds an epoch to the history."""
-        kernels = self.engine.kernels(closed.variables, self.config.pairs).total()
+        kernels = self.engine.kernels(closed.variables).total()
         images = self.feed.steps * self._images_a_step
         gone = np.isnan(closed.loss) & (closed.epoch > 0)
         row = Epoch(
@@ -198,7 +202,7 @@ class Run:
         """Measures the layers."""
         self.display.say("measuring")
         images = self.feed.sample[:MEASURED_IMAGES]
-        return self.engine.layers(variables, images, self.config.pairs)
+        return self.engine.layers(variables, images)
 
     def _finish(self, chosen: Chosen, start: Layers) -> Outcome:
         self.display.say("scoring the test images")
@@ -218,14 +222,8 @@ class Run:
         )
         if self.first:
             with writing(self.folder):
-                kernels = first_kernels(chosen.variables)
+                kernels = self._kernels(chosen.variables)
                 write_kernels(self.folder, start=self._start_kernels, end=kernels)
                 self._scalars.add_layers(self.history[-1].epoch, end)
                 write_json(self.folder / "results.json", outcome)
         return outcome
-
-
-def first_kernels(variables: Variables) -> dict[str, np.ndarray]:
-    """The conv kernels of the first seed's network, by path."""
-    one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], variables["params"])
-    return {path: np.asarray(x) for path, x in cs.conv_kernels(one).items()}
