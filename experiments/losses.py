@@ -206,7 +206,7 @@ TITLES = {
     "scale-free": "the scale-free cross-channel loss",
     "matched": "the scale-free loss of matched channels",
     "cosine": "squared kernel cosine similarity",
-    "image-metric": "the same in the metric of natural images",
+    "image-metric": "squared kernel cosine in the metric of natural images",
     "so": "soft orthogonality",
     "srip": "spectral restricted isometry (SRIP)",
     "ocnn": "convolutional orthogonality (OCNN)",

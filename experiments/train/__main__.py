@@ -153,7 +153,9 @@ def table(outcome: Outcome) -> str:
     finished = outcome.accuracy[outcome.diverged_at == 0]
     if len(finished) > 1:
         mean, reach = interval(finished)
-        rows.append(["mean", f"{mean:.2f} ± {reach:.2f}", "", "", ""])
+        # Of two seeds the interval would say less than the seeds themselves.
+        told = f"{mean:.2f} ± {reach:.2f}" if len(finished) > 2 else f"{mean:.2f}"
+        rows.append(["mean", told, "", "", ""])
     return aligned(header, rows)
 
 

@@ -194,5 +194,5 @@ def test_the_training_engine_and_the_programs_of_its_report_compile(
     network = trained.train_on(network, factors, 1, 1, batch)
     scored = trained.score(network.variables, [batch])
     network, chosen = trained.close_epoch(network, chosen, 1, scored)
-    measured = trained.layers(chosen.variables, images.images, "all")
+    measured = trained.layers(chosen.variables, images.images)
     assert measured.before.shape == (2, 3)

@@ -15,7 +15,7 @@ FEED = SimpleNamespace(shape=(8, 8, 1), classes=10)
 
 
 def test_a_network_that_fits_is_given():
-    assert fitting_model(Config(width=0.5), FEED, 1).width == 0.5
+    assert fitting_model(Config(width=0.5), FEED, 1)[0].width == 0.5
 
 
 @pytest.mark.parametrize(
