@@ -28,14 +28,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress
 
 from experiments import command_line, run_folder
 from experiments.compare import page, plots, table
@@ -43,7 +36,7 @@ from experiments.compare.config import Config
 from experiments.compare.plan import next_trial, reported, strengths, trials_of
 from experiments.compare.results import Results
 from experiments.compare.settings import ALL, SETTINGS, Setting
-from experiments.compare.statistics import Findings, findings
+from experiments.compare.statistics import findings
 from experiments.compare.trial import Trainer
 from experiments.data.open import open_source
 from experiments.fit.build import build_feed
@@ -93,9 +86,8 @@ def compare_fixed(config: Config, console: Console) -> None:
     found = {name: found[name] for name in config.chosen}
     title = headline(config, trainer.feed(reported=True))
     text = f"{title}\n{table.LEGEND}\n\n{table.table(found)}\n"
-    figures = plots.figures(found, setting) | {
-        "similarity_matrix": plots.similarity_matrices(found, results.kernels)
-    }
+    figures = plots.figures(found, setting)
+    figures["similarity_matrix"] = plots.similarity_matrices(found, results.kernels)
     with writing(results.folder):
         with replacing(results.folder / "table.txt", "w") as file:
             file.write(text)
@@ -104,24 +96,30 @@ def compare_fixed(config: Config, console: Console) -> None:
         plots.save(figures, results.folder, title)
     print(text)
     print(f"{time.perf_counter() - clock:.0f} s; results and plots: {results.folder}")
-    check_finished(found)
+    if not any(one.finished.any() for one in found.values()):
+        raise ValueError(
+            f"--learning-rate is {config.learning_rate:g}, at which all seeds of all "
+            "methods diverged; expected less"
+        )
 
 
 def compare_tuned(config: Config, names: tuple[str, ...], console: Console) -> None:
     """Tuned strengths: the results are kept with the code."""
     started = time.monotonic()
-    chosen = fitting() if ALL in names else list(names)
-    for name in chosen:
+
+    def late() -> bool:
+        spent = time.monotonic() - started
+        return config.minutes is not None and spent > 60 * config.minutes
+
+    if ALL in names:  # that fit the device: a GPU is kept for those that need one
+        on_gpu = jax.default_backend() != "cpu"
+        names = tuple(x for x in SETTINGS if SETTINGS[x].needs_gpu == on_gpu)
+    for name in names:
         setting = SETTINGS[name]
         results = Results(config.results / name)
-        like = Results(config.results / setting.like) if setting.like else None
-        known = strengths(like.outcomes) if like else {}
-        methods = [method for method in setting.methods if method in config.chosen]
-
-        def late() -> bool:
-            spent = time.monotonic() - started
-            return config.minutes is not None and spent > 60 * config.minutes
-
+        like = Results(config.results / setting.like).outcomes if setting.like else {}
+        known = strengths(like)
+        methods = tuple(x for x in setting.methods if x in config.chosen)
         if late() or next_trial(setting, methods, results.outcomes, known) is None:
             continue
         run_folder.claim(results.folder, plain(setting.options()), {}, "--results")
@@ -131,20 +129,13 @@ def compare_tuned(config: Config, names: tuple[str, ...], console: Console) -> N
     print(f"results: {written}" if written else "nothing is scored on test images yet")
 
 
-def fitting() -> list[str]:
-    """Settings for this device: a GPU is kept for those that need one."""
-    on_gpu = jax.default_backend() != "cpu"
-    return [name for name, setting in SETTINGS.items() if setting.needs_gpu == on_gpu]
-
-
 def open_feed(
     setting: Setting, config: Config, console: Console, validation: float
 ) -> Feed:
     """The images, all of them on the device; a fraction is for validation."""
-    places = {x: getattr(config, x) for x in ("data_dir", "cache_dir", "download")}
-    options = replace(setting.config, validation=validation, **places)
+    options = replace(setting.config, validation=validation, cache_dir=config.cache_dir)
     source = open_source(
-        options.dataset, data_dir=options.data_dir, download=options.download
+        options.dataset, data_dir=config.data_dir, download=config.download
     )
     return build_feed(options, source, tracked(console))
 
@@ -167,31 +158,24 @@ def train(
     trainer: Trainer,
     setting: Setting,
     results: Results,
-    methods: tuple[str, ...] | list[str],
+    methods: tuple[str, ...],
     console: Console,
     chosen: Mapping[str, float] | None = None,
     late: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Trains the trials that are missing, while there is time, and keeps each.
+    """Trains the trials that are missing, while it is not late, and keeps each."""
+    with Progress(console=console) as progress:
 
-    Args:
-        trainer: of the setting.
-        setting: see there.
-        results: that are there.
-        methods: interventions to train.
-        console: shows how far it is.
-        chosen: strengths of another setting, if this one takes them from there.
-        late: whether no trial is to be begun any more.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        def show(epoch: int, accuracy: np.ndarray) -> None:
+            figure = f"{text}: {mean(accuracy):.1f} %"
+            progress.update(task, completed=epoch, description=figure)
+
         while not late() and (
             trial := next_trial(setting, methods, results.outcomes, chosen)
         ):
             text = f"{trial.treatment} {trial.strength:g} at {trial.learning_rate:g}"
             task = progress.add_task(f"{text}: compiling", total=setting.config.epochs)
-
-            outcome = trainer.run(trial, partial(show, progress, task, text))
+            outcome = trainer.run(trial, show)
             with writing(results.folder, "--output" if setting.fixed else "--results"):
                 results.add(trial, outcome)
             progress.remove_task(task)
@@ -199,14 +183,6 @@ def train(
             progress.console.print(
                 f"{text}: {trial.split} {scores} %", highlight=False, soft_wrap=True
             )
-
-
-def show(
-    progress: Progress, task: TaskID, text: str, epoch: int, accuracy: np.ndarray
-) -> None:
-    """Shows how far a trial is."""
-    description = f"{text}: {mean(accuracy):.1f} %"
-    progress.update(task, completed=epoch, description=description)
 
 
 def headline(config: Config, feed: Feed) -> str:
@@ -219,16 +195,6 @@ def headline(config: Config, feed: Feed) -> str:
         f"{config.model}, {config.activation}; {config.seeds} seeds of {config.epochs} "
         "epochs"
     )
-
-
-def check_finished(found: Findings) -> None:
-    """Raises a ValueError if every seed of every intervention diverged."""
-    if not any(finding.finished.any() for finding in found.values()):
-        rate = next(iter(found.values())).trial.learning_rate
-        raise ValueError(
-            f"--learning-rate is {rate:g}, at which all seeds of all methods diverged; "
-            "expected less"
-        )
 
 
 if __name__ == "__main__":

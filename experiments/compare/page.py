@@ -33,6 +33,16 @@ chosen is trained again from other seeds, and scored on the test images. A stren
 kernels alone. "Epochs to" counts on the held-out images, to the accuracy that the
 baseline has there after half of its epochs.
 """
+GLOSSARY = """\
+## Interventions
+
+The strength of an initialization is its number of steps of Adam at 2e-3 (of those that
+end in -shrunk, the steps of paper-init whose norms they take; of zero-mean the fraction,
+of scaled ones the factor), that of what is added in training the factor of its loss.
+
+| name | role | |
+| --- | --- | --- |
+"""
 
 
 def write_page(folder: Path) -> Path | None:
@@ -45,42 +55,34 @@ def write_page(folder: Path) -> Path | None:
         ValueError: a file of results is damaged.
         OSError: it cannot be written.
     """
-    found = {
-        name: findings(Results(folder / name).outcomes, baseline=setting.baseline)
-        for name, setting in SETTINGS.items()
-        if (folder / name).is_dir()
-    }
-    found = {name: each for name, each in found.items() if len(each) > 1}
+    found = {}
+    for name, setting in SETTINGS.items():
+        each = findings(Results(folder / name).outcomes, baseline=setting.baseline)
+        if len(each) > 1:
+            found[name] = each
     if not found:
         return None
-    sections = [
-        INTRODUCTION,
-        f"{table.LEGEND}\n",
-        f"```\n{table.overview(found)}\n```\n",
-    ]
+    parts = [INTRODUCTION, f"{table.LEGEND}\n", f"```\n{table.overview(found)}\n```\n"]
     with writing(folder, "--results"):
         widths = {name: parameters(SETTINGS[name]) for name in BY_WIDTH if name in found}
         if len(widths) > 1:
             plots.save({"sizes": plots.sizes(found, widths)}, folder, "cifar10")
-            sections.append("![accuracy against the number of parameters](sizes.png)\n")
+            parts.append("![accuracy against the number of parameters](sizes.png)\n")
         for name, each in found.items():
+            title = described(name, each)
             drawn = plots.figures(each, SETTINGS[name])
-            plots.save(drawn, folder / name, described(name, each))
-            sections.append(section(name, each, list(drawn)))
+            plots.save(drawn, folder / name, title)
+            pictures = "\n\n".join(f"![{name}: {x}]({name}/{x}.png)" for x in drawn)
+            text = f"```\n{table.table(each, tuned=True)}\n```\n\n{pictures}\n"
+            if missing := [x for x in SETTINGS[name].methods if x not in each]:
+                text += f"\nNot measured yet: {', '.join(missing)}.\n"
+            parts.append(f"## {name}\n\n{title}.\n\n{text}")
+        summaries = (
+            f"| {name} | {x.role} | {x.summary} |\n" for name, x in INTERVENTIONS.items()
+        )
         with replacing(folder / PAGE, "w") as file:
-            file.write("\n".join([*sections, glossary()]))
+            file.write("\n".join([*parts, GLOSSARY + "".join(summaries)]))
     return folder / PAGE
-
-
-def section(name: str, found: Findings, drawn: list[str]) -> str:
-    """A setting's table and plots, and what is not measured yet."""
-    pictures = "\n\n".join(f"![{name}: {each}]({name}/{each}.png)" for each in drawn)
-    missing = [x for x in SETTINGS[name].methods if x not in found]
-    to_come = f"\nNot measured yet: {', '.join(missing)}.\n" if missing else ""
-    return (
-        f"## {name}\n\n{described(name, found)}.\n\n"
-        f"```\n{table.table(found, tuned=True)}\n```\n\n{pictures}\n{to_come}"
-    )
 
 
 def described(name: str, found: Findings) -> str:
@@ -93,26 +95,6 @@ def described(name: str, found: Findings) -> str:
         f"{size} training images of {config.dataset}, batches of {config.batch_size}, "
         f"{config.optimizer}, {config.schedule} schedule; "
         f"{len(baseline.accuracy)} seeds; on {baseline.outcome.scores[0].device}"
-    )
-
-
-def glossary() -> str:
-    """What the interventions are."""
-    rows = [f"| {name} | {x.role} | {x.summary} |" for name, x in INTERVENTIONS.items()]
-    return "\n".join(
-        [
-            "## Interventions",
-            "",
-            "The strength of an initialization is its number of steps of Adam at 2e-3 "
-            "(of those that end in -shrunk, the steps of paper-init whose norms they "
-            "take; of zero-mean the fraction, of scaled ones the factor), that of what "
-            "is added in training the factor of its loss.",
-            "",
-            "| name | role | |",
-            "| --- | --- | --- |",
-            *rows,
-            "",
-        ]
     )
 
 

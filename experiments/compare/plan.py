@@ -29,13 +29,10 @@ def next_trial(
     outcomes: Outcomes,
     chosen: Strengths | None = None,
 ) -> Trial | None:
-    """The first trial of these interventions that is not done; None if all are.
+    """The first trial of these methods that is not done; None if all are.
 
-    Args:
-        setting: see there.
-        methods: to look at; where learning rates are chosen, after the baseline.
-        outcomes: of the setting.
-        chosen: strengths of another setting, if this one takes them from there.
+    Where learning rates are chosen, the baseline's trials come first. `chosen` are the
+    strengths of another setting, if this one takes them from there.
     """
     first = () if setting.fixed else (setting.baseline,)
     for method in (*first, *methods):
@@ -71,22 +68,19 @@ def trials_of(
         for rate in setting.learning_rates
     ]
     if method != setting.baseline:
-        base = best(trials, outcomes)
-        decay, tried = base.strength, INTERVENTIONS[method].tried
+        base, one = best(trials, outcomes), INTERVENTIONS[method]
+        decay, rate = base.strength, base.learning_rate
         if setting.like:
-            value = chosen.get(method)
-            if value is None:
-                return []
-            return [Trial("test", method, value, base.learning_rate)]
-        if INTERVENTIONS[method].tunes == "rate":
-            trials = [Trial("validation", method, 0.0, rate, decay) for rate in tried]
+            known = method in chosen
+            return [Trial("test", method, chosen[method], rate)] if known else []
+        if one.tunes == "rate":
+            trials = [Trial("validation", method, 0.0, x, decay) for x in one.tried]
         else:
-            rate = base.learning_rate
-            trials = [Trial("validation", method, x, rate, decay) for x in tried]
+            trials = [Trial("validation", method, x, rate, decay) for x in one.tried]
             if all(trial in outcomes for trial in trials):
-                others = neighbours(rate, setting.learning_rates)
                 strongest = best(trials, outcomes)
-                trials += [strongest._replace(learning_rate=x) for x in others]
+                beside = neighbours(rate, setting.learning_rates)
+                trials += [strongest._replace(learning_rate=x) for x in beside]
     if all(trial in outcomes for trial in trials):
         trials.append(best(trials, outcomes)._replace(split="test"))
     return trials

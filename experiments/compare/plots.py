@@ -1,7 +1,7 @@
 """The plots of a comparison; each function returns a Matplotlib figure."""
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,9 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 import convsim_jax as cs
 from experiments.compare.settings import RECOMMENDED, Setting
-from experiments.compare.statistics import (
-    Finding,
-    Findings,
-    by_seed,
-    differences,
-    mean_of_known,
-)
+from experiments.compare.statistics import Finding, Findings
 from experiments.compare.table import ENOUGH, by_gain
-from experiments.interval import interval
+from experiments.interval import interval, mean
 from experiments.interventions import INTERVENTIONS
 from experiments.losses import SCALE_FREE
 from experiments.run_folder import replacing
@@ -85,21 +79,17 @@ def accuracy(found: Findings, split: str) -> Figure:
     """Accuracy against the epoch, and less the baseline's of the same seed."""
     figure, (left, right) = blank((1, 2), (11, 4.2))
     baseline = found.get(next(iter(found.values())).baseline)
-    late = [np.full(1, np.nan)]
     for name, one in found.items():
-        curve(left, name, list(one.curve[one.finished].T))
-        late.append(one.curve[one.finished][:, one.curve.shape[1] // 6 :].ravel())
+        curve(left, name, one.curve[one.finished])
         if baseline is not None and one is not baseline:
-            epochs = zip(one.curve.T, baseline.curve.T, strict=True)
-            ours, theirs = one.outcome, baseline.outcome
-            curve(
-                right,
-                name,
-                [differences(by_seed(ours, a), by_seed(theirs, b)) for a, b in epochs],
-            )
-    if np.isfinite(values := np.concatenate(late)).any():
+            theirs = dict(zip(baseline.seeds, baseline.curve, strict=True))
+            pairs = zip(one.seeds, one.curve, strict=True)
+            curve(right, name, [ours - theirs[x] for x, ours in pairs if x in theirs])
+    done = [one.curve[one.finished] for one in found.values()]
+    late = np.concatenate([curves[:, curves.shape[1] // 6 :] for curves in done])
+    if np.isfinite(late).any():
         # The first epochs, steep and much alike, would flatten what comes later.
-        low, high = np.nanquantile(values, [0.02, 1])
+        low, high = np.nanquantile(late, [0.02, 1])
         left.set_ylim(low - 0.5, min(high + 0.5, 100.2))
     left.set(xlabel="epoch", ylabel=f"{split} accuracy %")
     left.set_title(described(found, "mean of the seeds", ", 95 % interval"), size=9)
@@ -116,21 +106,20 @@ def gains(found: Findings) -> Figure:
     """Accuracy less the baseline's, the largest first: seeds, mean and interval."""
     baseline = found.get(next(iter(found.values())).baseline)
     compared = baseline is not None and baseline.finished.any()
-    names = [
-        name for name in by_gain(found) if not compared or found[name] is not baseline
-    ]
+    names = [x for x in by_gain(found) if not compared or found[x] is not baseline]
     figure, (axes,) = blank((1, 1), (7.5, 1.8 + 0.25 * len(names)))
     for place, name in enumerate(names):
         one, colour = found[name], ROLES[INTERVENTIONS[name].role]
-        values = one.gain if compared else one.accuracy[one.finished]
+        values = one.gain.values if compared else one.accuracy[one.finished]
         axes.plot(values, [place] * len(values), ".", color=colour, alpha=0.3)
         if not len(values):
             axes.annotate("  diverged", (0, place), va="center", size=8, color=colour)
         if len(values) >= ENOUGH:
-            mean, reach = interval(values)
-            fill = {"marker": "D" if one.clear else "o", "markersize": 5, "capsize": 3}
-            fill["markerfacecolor"] = colour if one.clear else "white"
-            axes.errorbar(mean, place, xerr=reach, color=colour, **fill)
+            middle, reach = interval(values)
+            fill = {"marker": "o", "markerfacecolor": "white", "markersize": 5}
+            if one.gain.clear:
+                fill |= {"marker": "D", "markerfacecolor": colour}
+            axes.errorbar(middle, place, xerr=reach, color=colour, capsize=3, **fill)
     for role in dict.fromkeys(INTERVENTIONS[name].role for name in names):
         axes.plot([], [], "o", color=ROLES[role], label=role)
     axes.plot([], [], "D", color="0.4", label="filled: clear")
@@ -149,23 +138,19 @@ def gains(found: Findings) -> Figure:
 
 def layers(found: Findings) -> Figure:
     """Similarity and effective number of the maps of each layer, before and after."""
-    courses = {
-        x: {name: by_layer(one, x) for name, one in found.items()} for x in OF_LAYERS
-    }
-    known = {
-        x: each
-        for x, each in courses.items()
-        if any(np.isfinite(y).any() for y in each.values())
-    }
+    known = {x: {name: by_layer(found[name], x) for name in found} for x in OF_LAYERS}
+    for column in OF_LAYERS:
+        if not any(np.isfinite(ends).any() for ends in known[column].values()):
+            del known[column]
     figure, panels = blank((1, max(len(known), 1)), (3.4 * max(len(known), 2), 4.2))
     for axes, (column, of) in zip(panels, known.items(), strict=False):
         for place, (name, ends) in enumerate(of.items()):
-            apart = (place - (len(of) - 1) / 2) * 0.8 / len(of)
             x = np.arange(ends.shape[1])
+            apart = x + (place - (len(of) - 1) / 2) * 0.8 / len(of)
             style = {"color": colour_of(name), "markersize": 4}
-            axes.vlines(x + apart, *ends, color=colour_of(name), linewidth=1)
-            axes.plot(x + apart, ends[0], "o", markerfacecolor="white", **style)
-            axes.plot(x + apart, ends[1], "o", label=name, **style)
+            axes.vlines(apart, *ends, color=colour_of(name), linewidth=1)
+            axes.plot(apart, ends[0], "o", markerfacecolor="white", **style)
+            axes.plot(apart, ends[1], "o", label=name, **style)
         axes.set_xticks(x, [f"conv {i + 1}" if len(x) < 6 else f"{i + 1}" for i in x])
         axes.set_title(OF_LAYERS[column], size=9)
         axes.set_ylim(0, None)
@@ -179,12 +164,7 @@ def layers(found: Findings) -> Figure:
 def similarity_matrices(
     found: Findings, kernels: Callable[[str], Mapping[str, np.ndarray]]
 ) -> Figure:
-    """The kernel similarity of all pairs of kernels in the middle conv layer.
-
-    Args:
-        found: of the demo.
-        kernels: of an intervention, as `Results.kernels`.
-    """
+    """The kernel similarity of all pairs of kernels in the middle conv layer."""
     names = [name for name in SHOWN if name in found] or list(found)[: len(SHOWN)]
     figure, grid = blank((2, len(names)), (2.3 * len(names) + 1.4, 5.8))
     for column, name in enumerate(names):
@@ -196,13 +176,13 @@ def similarity_matrices(
             matrix = np.asarray(cs.similarity_matrix(kernel, **SCALE_FREE._asdict()))
             axes = grid[row * len(names) + column]
             image = axes.imshow(matrix, vmin=0, vmax=1, cmap="magma")
-            mean = matrix[~np.eye(len(matrix), dtype=bool)].mean()
+            middle = matrix[~np.eye(len(matrix), dtype=bool)].mean()
             lines = [name] if row == 0 else [f"diverged at epoch {gone}"] if gone else []
-            axes.set_title("\n".join([*lines, f"mean {mean:.2f}"]), size=9)
+            axes.set_title("\n".join([*lines, f"mean {middle:.2f}"]), size=9)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        for row, when in enumerate(("before", "after")):
-            grid[row * len(names)].set_ylabel(f"{when} training")
+    grid[0].set_ylabel("before training")
+    grid[len(names)].set_ylabel("after training")
     figure.colorbar(image, ax=list(grid), shrink=0.6, label="similarity of kernels i, j")
     figure.supxlabel(
         f"Kernel similarity (scale-free, cross-channel) of the {len(matrix)} kernels of "
@@ -246,15 +226,15 @@ def blank(grid: tuple[int, int], size: tuple[float, float]) -> tuple[Figure, Any
     return figure, panels
 
 
-def curve(axes: Axes, name: str, columns: list[np.ndarray]) -> None:
+def curve(axes: Axes, name: str, rows: Sequence[np.ndarray]) -> None:
     """The mean of each epoch's seeds, and its interval where they are enough."""
-    mean, reach = np.array([interval(column) for column in columns]).reshape(-1, 2).T
-    epochs, colour = np.arange(1, len(mean) + 1), colour_of(name)
-    axes.plot(epochs, mean, color=colour, linewidth=1.5, label=name)
+    columns = [column[np.isfinite(column)] for column in np.transpose(rows)]
+    middle, reach = np.array([interval(column) for column in columns]).reshape(-1, 2).T
+    epochs, colour = np.arange(1, len(middle) + 1), colour_of(name)
+    axes.plot(epochs, middle, color=colour, linewidth=1.5, label=name)
     if min(map(len, columns), default=0) >= ENOUGH:
-        axes.fill_between(
-            epochs, mean - reach, mean + reach, color=colour, alpha=0.1, lw=0
-        )
+        low, high = middle - reach, middle + reach
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.1, lw=0)
 
 
 def colour_of(name: str) -> str:
@@ -264,21 +244,21 @@ def colour_of(name: str) -> str:
 
 
 def by_layer(one: Finding, column: str) -> np.ndarray:
-    """A column of `layers.csv`, the mean over the seeds that finished, `(2, layers)`.
+    """A column of `layers.csv` before and after training, `(2, layers)`.
 
-    It is NaN where it is not known; the first row is before training, the second after.
+    The mean over the seeds that finished; NaN where it is not known.
     """
-    rows, accuracy = one.outcome.layers, by_seed(one.outcome, one.accuracy)
+    rows = one.outcome.layers
+    finished = set(np.array(one.seeds)[one.finished])
     epochs = [row.epoch for row in rows]
     values: dict[tuple[int, str], list[float]] = {}
     for row in rows:
-        value = getattr(row, column) if np.isfinite(accuracy[row.seed]) else np.nan
-        values.setdefault((row.epoch, row.layer), []).append(value)
+        known = values.setdefault((row.epoch, row.layer), [])
+        if row.seed in finished:
+            known.append(getattr(row, column))
     names = dict.fromkeys(row.layer for row in rows)
     ends = (min(epochs), max(epochs))
-    return np.array(
-        [[mean_of_known(np.array(values[end, name])) for name in names] for end in ends]
-    )
+    return np.array([[mean(np.array(values[end, x])) for x in names] for end in ends])
 
 
 def described(found: Findings, what: str, of_many: str = "") -> str:

@@ -1,11 +1,10 @@
 """What trials came to, in CSV files that are small enough to be kept with the code.
 
 Every comparison has a folder. `config.json` holds what its rows have in common,
-`trials.csv` a row for each trial and seed. Of the trials that are reported, `epochs.csv`
-holds the curves and `layers.csv` what was measured layer by layer, and `kernels/<method>`
-may hold the first seed's kernels. An interruption loses the trial that it is at, no more.
-
-Columns that came later are empty in earlier rows.
+`trials.csv` a row for each trial and seed; of trials that are reported, `epochs.csv` the
+curves, `layers.csv` what was measured layer by layer, and `kernels/<method>.npz` of fixed
+strengths the first seed's kernels. An interruption loses the trial that it is at, no
+more. Columns that came later are empty in earlier rows.
 """
 
 import csv
@@ -20,40 +19,22 @@ from experiments import run_folder
 
 
 class Trial(NamedTuple):
-    """What is trained, from several seeds.
+    """What is trained, from several seeds."""
 
-    Attributes:
-        split: that it is scored on: `"validation"`, to choose strengths, or `"test"`.
-        treatment: a name in `INTERVENTIONS`.
-        strength: of what is tuned; where nothing is, of what is added in training.
-        learning_rate: at the start.
-        decay: of the conv kernels, besides, where a setting chooses it first.
-    """
-
-    split: str
-    treatment: str
-    strength: float
+    split: str  # that it is scored on: "validation", to choose strengths, or "test"
+    treatment: str  # a name in INTERVENTIONS
+    strength: float  # of what is tuned; where nothing is, of what is added in training
     learning_rate: float
-    decay: float = 0.0
+    decay: float = 0.0  # of the conv kernels, besides, where a setting chooses it first
 
 
 class Score(NamedTuple):
-    """What one seed of a trial came to: a row of `trials.csv`.
-
-    Attributes:
-        seed: of the random weights and the order of images.
-        accuracy: percentage of the split's images right after the last epoch; NaN if
-            the training diverged.
-        diverged_at: epoch, counted from 1; 0 if it did not.
-        seconds: that the trial took, all of its seeds.
-        device: that it was trained on.
-        versions: of the libraries.
-    """
+    """What one seed of a trial came to: a row of `trials.csv`."""
 
     seed: int
-    accuracy: float
-    diverged_at: int
-    seconds: float
+    accuracy: float  # % of the split's images, after the last epoch; NaN if it diverged
+    diverged_at: int  # epoch, counted from 1; 0 if it did not
+    seconds: float  # of the trial, all of its seeds
     device: str
     versions: str
 
@@ -70,8 +51,7 @@ class Epoch(NamedTuple):
 class Layer(NamedTuple):
     """A conv layer of one seed after an epoch, 0 before training: a row of `layers.csv`.
 
-    The others are as in `experiments.measurement.Layers`, but that effective maps are a
-    fraction of the layer's channels.
+    As in `experiments.measurement.Layers`, but effective maps are a fraction of all.
     """
 
     seed: int
@@ -110,16 +90,10 @@ FILES: dict[str, tuple[str, Any]] = {
 
 
 class Results:
-    """The outcomes of a comparison's trials that are done.
-
-    Args:
-        folder: the comparison's; it need not exist.
-
-    Attributes:
-        outcomes: by trial, in the order in which they were added.
+    """The outcomes of a comparison's trials that are done, in the order of their ends.
 
     Raises:
-        ValueError: a file is damaged.
+        ValueError: a file in the folder, which need not exist, is damaged.
     """
 
     def __init__(self, folder: Path):
@@ -163,11 +137,7 @@ class Results:
 
 
 def read_rows(path: Path, kind: Any) -> list[tuple[Trial, Any]]:
-    """The trials and rows of a CSV file; none if it is not there.
-
-    Raises:
-        ValueError: it holds something else.
-    """
+    """The trials and rows of a CSV file; none if it is not there."""
     if not path.exists():
         return []
     try:

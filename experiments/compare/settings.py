@@ -12,65 +12,32 @@ RECOMMENDED = "decay+scale-free-norm-init"
 # What chooses and what is reported has no seed in common.
 TUNED_FROM, SEEDS_FROM = 5, 10
 
+
+def names(text: str) -> tuple[str, ...]:
+    """The words of a text."""
+    return tuple(text.split())
+
+
 EVERY = tuple(INTERVENTIONS)
-DEMO = (
-    "none",
-    "shrunk",
-    "decay",
-    "paper-init",
-    "paper-reg",
-    "scale-free-init",
-    "scale-free-scaled",
-    "scale-free-reg",
-    "decorrelate",
-    RECOMMENDED,
+DEMO = names(
+    """none shrunk decay paper-init paper-reg scale-free-init scale-free-scaled
+    scale-free-reg decorrelate decay+scale-free-norm-init"""
 )
-MAIN = (
-    "none",
-    "paper-init",
-    "shrunk",
-    "scale-free-init",
-    "scale-free-shrunk",
-    "scaled",
-    "scale-free-scaled",
-    "paper-reg",
-    "decay",
-    "scale-free-shrunk-decay",
-    "scale-free-reg",
-    "decay+shrunk",
-    "decay+scale-free-shrunk",
-    RECOMMENDED,
+MAIN = names(
+    """none paper-init shrunk scale-free-init scale-free-shrunk scaled scale-free-scaled
+    paper-reg decay scale-free-shrunk-decay scale-free-reg decay+shrunk
+    decay+scale-free-shrunk decay+scale-free-norm-init"""
 )
-REGULARIZERS = (
-    "none",
-    "paper-reg",
-    "decay",
-    "paper-decoupled-reg",
-    "scale-free-reg",
-    "scale-free-decoupled-reg",
-    RECOMMENDED,
-    "decay+cosine-init",
+REGULARIZERS = names(
+    """none paper-reg decay paper-decoupled-reg scale-free-reg scale-free-decoupled-reg
+    decay+scale-free-norm-init decay+cosine-init"""
 )
 # Settings that differ in the width of the network alone, each twice that before it.
 BY_WIDTH = ("quarter-width", "batch-norm", "full-width")
 # Options of `experiments.train` that a setting fixes.
-OPTIONS = (
-    "dataset",
-    "train_size",
-    "validation",
-    "augment",
-    "model",
-    "width",
-    "activation",
-    "dtype",
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "schedule",
-    "milestones",
-    "momentum",
-    "weight_decay",
-    "label_smoothing",
+OPTIONS = names(
+    """dataset train_size validation augment model width activation dtype epochs
+    batch_size optimizer schedule milestones momentum weight_decay label_smoothing"""
 )
 
 
@@ -78,42 +45,29 @@ OPTIONS = (
 class Setting:
     """One comparison.
 
-    Attributes:
-        summary: a line for people.
-        config: the images, the network and how it is trained; its method and seeds are
-            not looked at, its steps, strength and learning rate where they are fixed.
-        learning_rates: those that are tried, from the smallest to the largest.
-        decays: of the conv kernels, which the baseline tries at each learning rate; what
-            it chooses, all others have besides. None: the baseline does not decay.
-        methods: names of the interventions that are compared.
-        tuned: number of seeds of each trial that chooses, counted from `TUNED_FROM`; 0:
-            none is chosen, all have the strengths and the learning rate of `config`.
-        seeds: number of seeds of the result.
-        fewer: number of seeds of those interventions that have fewer.
-        first_seed: of these.
-        whole: whether what is reported is trained on the validation images too.
-        like: the setting whose choice of strengths is taken.
-        measured: number of training images that feature maps are measured on.
-        needs_gpu: whether it takes days on a CPU.
+    Of its options, method and seeds are not looked at; steps, strength and learning rate
+    only where they are fixed, which is where no seeds tune.
     """
 
     summary: str
     config: Config
-    learning_rates: tuple[float, ...] = ()
+    learning_rates: tuple[float, ...] = ()  # rising
     methods: tuple[str, ...] = EVERY
+    # Decays of the conv kernels, which the baseline tries at each learning rate. What it
+    # chooses, all others have besides. None: the baseline does not decay.
     decays: tuple[float, ...] = ()
-    tuned: int = 2
-    seeds: int = 10
-    fewer: Mapping[str, int] = field(default_factory=dict)
+    tuned: int = 2  # seeds of each trial that chooses
+    seeds: int = 10  # of the result
+    fewer: Mapping[str, int] = field(default_factory=dict)  # seeds, of some methods
     first_seed: int = SEEDS_FROM
-    whole: bool = False
-    like: str | None = None
-    measured: int = 64
+    whole: bool = False  # whether the result is trained on the validation images too
+    like: str | None = None  # the setting whose choice of strengths is taken
+    measured: int = 64  # training images that feature maps are measured on
     needs_gpu: bool = False
 
     @property
     def fixed(self) -> bool:
-        """Whether strengths and learning rate are."""
+        """Whether strengths and learning rate are given, not chosen."""
         return not self.tuned
 
     @property
@@ -141,16 +95,9 @@ class Setting:
         return options | {"tuned": self.tuned, "seeds": self.seeds}
 
 
-CIFAR = Config(
-    config="",
-    dataset="cifar10",
-    train_size=5000,
-    validation=0.1,
-    model="cnn",
-    width=0.5,
-    epochs=8,
-    batch_size=64,
-)
+# All 50,000 images, of which the default holds out a tenth; and 5,000 of them.
+CIFAR_AUGMENTED = Config(config="", dataset="cifar10", augment=True)
+CIFAR = Config(config="", dataset="cifar10", train_size=5000, width=0.5, epochs=8)
 DIGITS = Config(config="", dataset="digits", width=0.5, epochs=15, batch_size=32)
 RATES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04)
 WIDE_RATES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
@@ -214,22 +161,11 @@ SETTINGS: dict[str, Setting] = {
     # images. What counts is the accuracy less that of the tuned decay, seed by seed.
     "cifar10": Setting(
         "the small CNN on all of CIFAR-10, cropped and flipped, beyond a tuned decay",
-        Config(
-            config="",
-            dataset="cifar10",
-            validation=0.1,
-            augment=True,
-            epochs=15,
-            batch_size=128,
-        ),
+        replace(CIFAR_AUGMENTED, epochs=15, batch_size=128),
         (0.01, 0.03, 0.1),
-        (
-            "decay",
-            "scale-free-norm-init",
-            "decorrelate",
-            "muon",
-            "paper-reg",
-            "decorrelate+scale-free-norm-init",
+        names(
+            """decay scale-free-norm-init decorrelate muon paper-reg
+            decorrelate+scale-free-norm-init"""
         ),
         decays=(0.001, 0.003, 0.01, 0.03),
         tuned=1,
@@ -239,11 +175,8 @@ SETTINGS: dict[str, Setting] = {
     ),
     "resnet18": Setting(
         "ResNet-18 on all of CIFAR-10, cropped and flipped, for a GPU",
-        Config(
-            config="",
-            dataset="cifar10",
-            validation=0.1,
-            augment=True,
+        replace(
+            CIFAR_AUGMENTED,
             model="resnet18",
             dtype="bfloat16",
             epochs=16,

@@ -8,6 +8,7 @@ from scipy import stats
 
 from experiments.compare.plan import Outcomes, final
 from experiments.compare.results import Layer, Outcome, Trial
+from experiments.interval import mean
 from experiments.interventions import INTERVENTIONS
 
 # Of all differences that are called clear, the share that chance may have made.
@@ -34,47 +35,49 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-class Finding(NamedTuple):
-    """What an intervention came to, beside the baseline; arrays are by seed.
+class Difference(NamedTuple):
+    """From another intervention, seed by seed, where it is known of both."""
 
-    Attributes:
-        trial: see there.
-        outcome: its rows.
-        baseline: what it is compared with.
-        accuracy: percentage; NaN of a seed that diverged.
-        gain: accuracy less the baseline's, of the seeds that finished in both.
-        chance: probability of a mean this far from 0 if there were no difference, by the
-            paired t-test; adjusted for the number of interventions by Benjamini and
-            Hochberg; NaN where it cannot be told.
-        beyond: accuracy less its control's, likewise; empty without one.
-        beyond_chance: as `chance`, of that difference, among all that have a control.
-        curve: accuracy after each epoch, `(seeds, epochs)`; of validation images, if any.
-        target: the accuracy that the baseline has after half of its epochs; NaN without.
-        epochs_to: epochs to the target; NaN of a seed that does not reach it.
-        sooner: epochs fewer than the baseline's, of the seeds that reach it in both.
-        start: each of `MEASURES` before training.
-        end: after it.
-    """
+    values: np.ndarray
+    # The probability of a mean this far from 0 if there were no difference, by the paired
+    # t-test, adjusted by Benjamini and Hochberg; NaN where it cannot be told.
+    chance: float = np.nan
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is more than chance would explain."""
+        return self.chance < FALSE_DISCOVERIES
+
+
+class Finding(NamedTuple):
+    """What an intervention came to, beside the baseline; arrays are by seed."""
 
     trial: Trial
     outcome: Outcome
     baseline: str
-    accuracy: np.ndarray
-    gain: np.ndarray
-    chance: float
-    beyond: np.ndarray
-    beyond_chance: float
-    curve: np.ndarray
-    target: float
-    epochs_to: np.ndarray
-    sooner: np.ndarray
-    start: dict[str, np.ndarray]
-    end: dict[str, np.ndarray]
+    gain: Difference  # of accuracy, from the baseline
+    beyond: Difference  # of accuracy, from its control, if it has one
+    curve: np.ndarray  # accuracy, (seeds, epochs); of validation images, if there are any
+    target: float  # the accuracy that the baseline has after half of its epochs
+    epochs_to: np.ndarray  # the target; NaN of a seed that does not reach it
+    sooner: Difference  # epochs fewer than the baseline's
+    start: dict[str, np.ndarray]  # each of MEASURES before training
+    end: dict[str, np.ndarray]  # after it
 
     @property
     def name(self) -> str:
         """Of the intervention."""
         return self.trial.treatment
+
+    @property
+    def seeds(self) -> list[int]:
+        """By number."""
+        return [score.seed for score in self.outcome.scores]
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Percentage; NaN of a seed that diverged."""
+        return self.outcome.accuracy
 
     @property
     def finished(self) -> np.ndarray:
@@ -86,16 +89,6 @@ class Finding(NamedTuple):
         """Epoch, counted from 1; 0 if a seed did not."""
         return np.array([score.diverged_at for score in self.outcome.scores])
 
-    @property
-    def clear(self) -> bool:
-        """Whether the difference to the baseline is more than chance would explain."""
-        return self.chance < FALSE_DISCOVERIES
-
-    @property
-    def clear_of_control(self) -> bool:
-        """Whether the difference to its control is."""
-        return self.beyond_chance < FALSE_DISCOVERIES
-
 
 Findings = Mapping[str, Finding]
 
@@ -106,47 +99,33 @@ def findings(
     """By intervention, of all that is reported."""
     trials = final(outcomes, split)
     known = {name: outcomes[trial] for name, trial in trials.items()}
-    rows = [row for outcome in known.values() for row in outcome.epochs]
-    epochs = max((row.epoch for row in rows), default=0)
+    accuracies = {name: by_seed(x, x.accuracy) for name, x in known.items()}
+    epochs = max((row.epoch for x in known.values() for row in x.epochs), default=0)
     curves = {name: curve_of(outcome, epochs) for name, outcome in known.items()}
     target = np.nan
     if baseline in known and epochs:
-        target = mean_of_known(curves[baseline][:, max(epochs // 2, 1) - 1])
-    found = {}
-    for name, outcome in known.items():
-        gain = paired(outcome, known.get(baseline))
-        beyond = paired(outcome, known.get(INTERVENTIONS[name].control or ""))
-        speed = {x: epochs_to(curves[x], target) for x in {name, baseline} & set(known)}
-        apart = by_seed(known.get(baseline, outcome), speed.get(baseline, speed[name]))
-        found[name] = Finding(
+        target = mean(curves[baseline][:, max(epochs // 2, 1) - 1])
+    times = {name: epochs_to(curve, target) for name, curve in curves.items()}
+    speeds = {name: by_seed(known[name], -times[name]) for name in known}
+    controls = {name: INTERVENTIONS[name].control or "" for name in known}
+    gains = adjusted({x: differences(accuracies, x, baseline) for x in known})
+    beyond = adjusted({x: differences(accuracies, x, controls[x]) for x in known})
+    return {
+        name: Finding(
             trials[name],
             outcome,
             baseline,
-            outcome.accuracy,
-            gain,
-            chance_of(gain),
-            beyond,
-            chance_of(beyond),
+            gains[name],
+            beyond[name],
             curves[name],
             target,
-            speed[name],
-            differences(apart, by_seed(outcome, speed[name])),
+            times[name],
+            Difference(differences(speeds, name, baseline)),
             measures_of(outcome, min),
             measures_of(outcome, max),
         )
-    chances = adjusted({name: one.chance for name, one in found.items()})
-    others = adjusted({name: one.beyond_chance for name, one in found.items()})
-    return {
-        name: one._replace(chance=chances[name], beyond_chance=others[name])
-        for name, one in found.items()
+        for name, outcome in known.items()
     }
-
-
-def paired(ours: Outcome, theirs: Outcome | None) -> np.ndarray:
-    """Accuracy less another's, of the seeds that finished in both."""
-    if theirs is None:
-        return np.empty(0)
-    return differences(by_seed(ours, ours.accuracy), by_seed(theirs, theirs.accuracy))
 
 
 def by_seed(outcome: Outcome, values: np.ndarray) -> dict[int, float]:
@@ -154,22 +133,27 @@ def by_seed(outcome: Outcome, values: np.ndarray) -> dict[int, float]:
     return {row.seed: x for row, x in zip(outcome.scores, values, strict=True)}
 
 
-def differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> np.ndarray:
-    """Seed by seed, where both are known.
+def differences(
+    values: Mapping[str, Mapping[int, float]], name: str, other: str
+) -> np.ndarray:
+    """Of two interventions' values, by seed, where both are known.
 
-    >>> differences({0: 3.0, 1: 2.0, 2: 1.0}, {0: 1.0, 2: float("nan")})
+    >>> differences({"a": {0: 3.0, 1: 2.0, 2: 1.0}, "b": {0: 1.0, 2: np.nan}}, "a", "b")
     array([2.])
     """
-    apart = np.array([x - theirs[seed] for seed, x in ours.items() if seed in theirs])
-    return apart[np.isfinite(apart)]
+    theirs = values.get(other, {})
+    apart = [x - theirs[seed] for seed, x in values[name].items() if seed in theirs]
+    return np.array([x for x in apart if np.isfinite(x)])
 
 
-def adjusted(chances: Mapping[str, float]) -> dict[str, float]:
-    """Probabilities adjusted for their number; NaN stays."""
-    names = [name for name in chances if np.isfinite(chances[name])]
-    known = [chances[name] for name in names]
-    values = stats.false_discovery_control(known) if known else ()
-    return dict(chances) | dict(zip(names, map(float, values), strict=True))
+def adjusted(apart: Mapping[str, np.ndarray]) -> dict[str, Difference]:
+    """How sure differences are, adjusted for their number."""
+    chances = {name: chance_of(values) for name, values in apart.items()}
+    known = [name for name, chance in chances.items() if np.isfinite(chance)]
+    if known:
+        values = stats.false_discovery_control([chances[name] for name in known])
+        chances |= dict(zip(known, map(float, values), strict=True))
+    return {name: Difference(apart[name], chances[name]) for name in apart}
 
 
 def chance_of(apart: np.ndarray) -> float:
@@ -217,17 +201,11 @@ def measures_of(
     if not outcome.layers:
         return {}
     epoch = when([row.epoch for row in outcome.layers])
-    networks = [
-        [row for row in outcome.layers if (row.seed, row.epoch) == (score.seed, epoch)]
-        for score in outcome.scores
-    ]
+    networks: dict[int, list[Layer]] = {score.seed: [] for score in outcome.scores}
+    for row in outcome.layers:
+        if row.epoch == epoch:
+            networks[row.seed].append(row)
     return {
-        name: np.array([measure(rows) for rows in networks])
+        name: np.array([measure(rows) for rows in networks.values()])
         for name, measure in MEASURES.items()
     }
-
-
-def mean_of_known(values: np.ndarray) -> float:
-    """The mean of what is finite; NaN if nothing is."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else np.nan

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from experiments.compare.plan import Outcomes
-from experiments.compare.statistics import MEASURES, Finding, Findings, mean_of_known
-from experiments.interval import interval
+from experiments.compare.statistics import MEASURES, Difference, Finding, Findings
+from experiments.interval import interval, mean
 from experiments.interventions import INTERVENTIONS
 from experiments.table import aligned
 
@@ -25,35 +25,31 @@ Cell = Callable[[Finding], str]
 def table(found: Findings, tuned: bool = False) -> str:
     """The interventions side by side, and what to know about them.
 
-    Args:
-        found: by intervention.
-        tuned: whether strengths and learning rates were chosen, which shows them.
+    Where strengths and learning rates were tuned, they are shown, and the best is first.
+    A column in which nothing is known is left out.
     """
     order = by_gain(found) if tuned else list(found)
-    cells = {
+    columns = {
         heading: [cell(found[name]) for name in order]
         for heading, cell in columns_of(found, tuned).items()
     }
-    shown = [x for x, column in cells.items() if set(column) - {"", NONE}]
-    rows = [
-        [name, *(cells[heading][place] for heading in shown)]
-        for place, name in enumerate(order)
-    ]
-    return "\n".join([aligned(["", *shown], rows), *notes(found)])
+    columns = {x: cells for x, cells in columns.items() if set(cells) - {"", NONE}}
+    rows = zip(order, *columns.values(), strict=True)
+    return "\n".join([aligned(["", *columns], rows), *notes(found)])
 
 
 def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
-    """Heading and cell of each column; one in which nothing is known is not shown."""
+    """Heading and cell of each column."""
     any_of = next(iter(found.values()))
     columns: dict[str, Cell] = {
         "strength": strength,
         "learning\nrate": lambda one: f"{one.trial.learning_rate:g}",
         "besides,\ndecay": lambda one: f"{one.trial.decay:g}" if one.trial.decay else "",
         "accuracy\n%": lambda one: spread(one.accuracy[one.finished]),
-        f"less\n{any_of.baseline}'s": lambda one: beside(one, one.gain, one.clear),
-        "less its\ncontrol's": lambda one: beside(one, one.beyond, one.clear_of_control),
+        f"less\n{any_of.baseline}'s": lambda one: beside(one, one.gain),
+        "less its\ncontrol's": lambda one: beside(one, one.beyond),
         f"epochs to\n{any_of.target:.1f} %": epochs,
-        "epochs\nsooner": lambda one: beside(one, one.sooner, False).rstrip(),
+        "epochs\nsooner": lambda one: beside(one, one.sooner).rstrip(),
         "feature-map\nsimilarity": course("feature_map_similarity"),
         "after\nactivation": course("feature_map_similarity_activated"),
         "centered": course("feature_map_similarity_centered"),
@@ -72,21 +68,15 @@ def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
 
 def overview(found: Mapping[str, Findings]) -> str:
     """Gain of every intervention in every setting."""
-
-    def cell(one: Finding | None) -> str:
-        return beside(one, one.gain, one.clear) if one else ""
-
-    rows = [
-        [name, *(cell(findings.get(name)) for findings in found.values())]
-        for name in INTERVENTIONS
-    ]
-    baselines = [
-        f"{spread(one.accuracy[one.finished])}  "
-        for one in (each[next(iter(each.values())).baseline] for each in found.values())
-    ]
-    rows = [row for row in rows if any(row[1:])]
-    header = ["accuracy less the baseline's, points", *found]
-    return aligned(header, [["the baseline itself, %", *baselines], *rows])
+    baselines = (each[next(iter(each.values())).baseline] for each in found.values())
+    accuracies = [f"{spread(one.accuracy[one.finished])}  " for one in baselines]
+    rows = [["the baseline itself, %", *accuracies]]
+    for name in INTERVENTIONS:
+        ones = [each.get(name) for each in found.values()]
+        cells = [beside(one, one.gain) if one else "" for one in ones]
+        if any(cells):
+            rows.append([name, *cells])
+    return aligned(["accuracy less the baseline's, points", *found], rows)
 
 
 def notes(found: Findings) -> list[str]:
@@ -96,11 +86,9 @@ def notes(found: Findings) -> list[str]:
         gone = one.diverged_at[one.diverged_at > 0]
         if len(gone):
             at = ", ".join(map(str, np.unique(gone)))
+            many = f"{len(gone)} of {len(one.accuracy)} seeds"
             others = "; its row is of the others" if one.finished.any() else ""
-            lines.append(
-                f"{name}: {len(gone)} of {len(one.accuracy)} seeds diverged at epoch "
-                f"{at}{others}"
-            )
+            lines.append(f"{name}: {many} diverged at epoch {at}{others}")
     return lines
 
 
@@ -112,15 +100,15 @@ def spread(values: np.ndarray, sign: str = "") -> str:
     """
     if len(values) < ENOUGH:
         return ", ".join(f"{value:{sign}.2f}" for value in values) or NONE
-    mean, reach = interval(values)
-    return f"{mean:{sign}.2f} ± {reach:.2f}"
+    middle, reach = interval(values)
+    return f"{middle:{sign}.2f} ± {reach:.2f}"
 
 
-def beside(one: Finding, values: np.ndarray, clear: bool) -> str:
+def beside(one: Finding, apart: Difference) -> str:
     """A difference, with a star if it is clear; nothing for the baseline."""
-    if one.name == one.baseline or not len(values):
+    if one.name == one.baseline or not len(apart.values):
         return ""
-    return spread(values, "+") + (" *" if clear else "  ")
+    return spread(apart.values, "+") + (" *" if apart.clear else "  ")
 
 
 def strength(one: Finding) -> str:
@@ -133,11 +121,10 @@ def strength(one: Finding) -> str:
 
 def epochs(one: Finding) -> str:
     """The mean over seeds, and how many get there if not all do."""
-    reached = one.epochs_to[np.isfinite(one.epochs_to)]
+    reached, count = one.epochs_to[np.isfinite(one.epochs_to)], len(one.epochs_to)
     if not len(reached):
         return NONE
-    every = len(reached) == len(one.epochs_to)
-    some = "" if every else f" ({len(reached)} of {len(one.epochs_to)})"
+    some = "" if len(reached) == count else f" ({len(reached)} of {count})"
     return f"{reached.mean():.1f}{some}"
 
 
@@ -145,8 +132,7 @@ def course(measure: str, form: str = "{:.3f}") -> Cell:
     """A measure before and after training, of the seeds that finished."""
 
     def cell(one: Finding) -> str:
-        ends = [end[measure][one.finished] for end in (one.start, one.end) if end]
-        means = [mean_of_known(end) for end in ends]
+        means = [mean(end[measure][one.finished]) for end in (one.start, one.end) if end]
         if not means or np.isnan(means).any():
             return NONE
         return " → ".join(re.sub(r"e([+-])0", r"e\1", form.format(x)) for x in means)
@@ -156,12 +142,8 @@ def course(measure: str, form: str = "{:.3f}") -> Cell:
 
 def by_gain(found: Findings) -> list[str]:
     """Interventions, the largest gain first; those that diverged last."""
-
-    def size(name: str) -> float:
-        gain = mean_of_known(found[name].gain)
-        return -np.inf if np.isnan(gain) else gain
-
-    return sorted(found, key=size, reverse=True)
+    means = {name: mean(one.gain.values) for name, one in found.items()}
+    return sorted(found, key=lambda name: np.nan_to_num(-means[name], nan=np.inf))
 
 
 def seed_rows(found: Findings) -> tuple[list[str], list[list]]:

@@ -22,9 +22,7 @@ from experiments.run_folder import versions
 class Trainer:
     """Trains the trials of a setting; those that train alike share their programs.
 
-    Args:
-        setting: see there.
-        open_feed: its images, of which that fraction is for validation.
+    `open_feed` opens the images, of which that fraction is for validation.
     """
 
     def __init__(self, setting: Setting, open_feed: Callable[[float], Feed]):
@@ -44,9 +42,9 @@ class Trainer:
         """The programs of a trial, not compiled yet unless they were run."""
         setting, reported = self._setting, self._reported(trial)
         intervention = setting.intervention(trial.treatment, trial.strength)
-        during = intervention.during and intervention.during._replace(
-            strength=0, tried=()
-        )
+        during = intervention.during
+        if during:
+            during = during._replace(strength=0, tried=())  # strengths share programs
         seeds, first = setting.tuned, TUNED_FROM
         if reported:
             seeds = setting.fewer.get(trial.treatment, setting.seeds)
@@ -54,16 +52,13 @@ class Trainer:
         alike = (reported, seeds)  # but for the optimizer
         key = (*alike, during, intervention.optimizer, trial.decay > 0)
         if key not in self._engines:
-            others = [x for known, x in self._engines.items() if known[:2] == alike]
+            feed = self.feed(reported)
             engine = build_engine(
-                setting.config,
-                intervention,
-                self.feed(reported),
-                seeds=seeds,
-                first_seed=first,
+                setting.config, intervention, feed, seeds=seeds, first_seed=first
             )
-            for other in others:
-                engine.adopt(other)
+            for known, other in self._engines.items():
+                if known[:2] == alike:
+                    engine.adopt(other)
             self._engines[key] = engine
         return self._engines[key]
 
@@ -71,11 +66,8 @@ class Trainer:
         """Trains all seeds, and measures those of a trial that is reported.
 
         A seed fixes the random weights and the order of the images, whatever the
-        intervention, so that interventions can be compared seed by seed.
-
-        Args:
-            trial: see there.
-            on_epoch: is told each epoch when it is done, and its accuracies.
+        intervention, so that interventions can be compared seed by seed. `on_epoch` is
+        told each epoch that is done, and its accuracies.
         """
         setting, config = self._setting, self._setting.config
         reported, engine = self._reported(trial), self.engine(trial)
@@ -118,10 +110,9 @@ class Trainer:
             accuracy, chosen = closed.accuracy, last.chosen
             seconds += closed.seconds
             if reported:
-                pairs = enumerate(zip(closed.loss, accuracy, strict=True), first)
-                outcome.epochs.extend(
-                    Epoch(seed, closed.epoch, *map(float, pair)) for seed, pair in pairs
-                )
+                for place in range(engine.seeds):
+                    figures = float(closed.loss[place]), float(accuracy[place])
+                    outcome.epochs.append(Epoch(first + place, closed.epoch, *figures))
             if closed.epoch == config.epochs // 2:
                 measure(closed.epoch, closed.variables)
             on_epoch(closed.epoch, accuracy)
@@ -129,13 +120,11 @@ class Trainer:
         if trial.split != followed:
             scored = engine.score(chosen.variables, feed.score(trial.split))
             accuracy = np.where(diverged(chosen), np.nan, scored)
-        about = (round(seconds, 1), jax.devices()[0].device_kind, described_versions())
-        ends = enumerate(
-            zip(accuracy, np.asarray(chosen.diverged_at), strict=True), first
-        )
-        outcome.scores.extend(
-            Score(seed, float(score), int(gone), *about) for seed, (score, gone) in ends
-        )
+        packages = ", ".join(f"{name} {number}" for name, number in versions().items())
+        about = (round(seconds, 1), jax.devices()[0].device_kind, packages)
+        for place, gone in enumerate(np.asarray(chosen.diverged_at)):
+            score = float(accuracy[place])
+            outcome.scores.append(Score(first + place, score, int(gone), *about))
         return outcome
 
     def _reported(self, trial: Trial) -> bool:
@@ -146,19 +135,10 @@ def rows_of(measured: Layers, first_seed: int, epoch: int) -> list[Layer]:
     """A row for each seed and layer, of four significant digits."""
     channels = np.array([shape[-1] for shape in measured.shapes])
     columns = measured._asdict()
-    columns |= {x: columns[x] / channels for x in ("effective_before", "effective_after")}
-    return [
-        Layer(
-            first_seed + seed,
-            epoch,
-            name,
-            *(float(f"{columns[x][seed, place]:.4g}") for x in Layer._fields[3:]),
-        )
-        for seed in range(len(measured.norm))
-        for place, name in enumerate(measured.names)
-    ]
-
-
-def described_versions() -> str:
-    """Of all that results can depend on, in one line."""
-    return ", ".join(f"{name} {number}" for name, number in versions().items())
+    for name in ("effective_before", "effective_after"):
+        columns[name] = columns[name] / channels
+    rows = []
+    for seed, place in np.ndindex(measured.norm.shape):
+        figures = [float(f"{columns[x][seed, place]:.4g}") for x in Layer._fields[3:]]
+        rows.append(Layer(first_seed + seed, epoch, measured.names[place], *figures))
+    return rows

@@ -46,23 +46,23 @@ def found():
 def test_gains_are_of_equal_seeds_that_did_not_diverge(found):
     assert list(found) == ["none", *TREATED]
     for name in TREATED:
-        np.testing.assert_allclose(found[name].gain, apart(name))
-    assert not found["none"].gain.any()
+        np.testing.assert_allclose(found[name].gain.values, apart(name))
+    assert not found["none"].gain.values.any()
     assert found["scale-free-init"].finished.tolist() == [True, False, True, True, True]
     assert found["scale-free-init"].diverged_at.tolist() == [0, 3, 0, 0, 0]
-    np.testing.assert_allclose(found["paper-init"].beyond, [2.5, 1.5, 3.5, 2, 2])
+    np.testing.assert_allclose(found["paper-init"].beyond.values, [2.5, 1.5, 3.5, 2, 2])
 
 
 def test_seeds_are_paired_by_their_number_though_some_have_fewer():
     outcomes = outcomes_of(none=BASE, paper_init=[63.0, 62.5])
     fewer = findings(outcomes)["paper-init"]
-    np.testing.assert_allclose(fewer.gain, [3.0, 1.5])
-    assert len(fewer.sooner) == 2
+    np.testing.assert_allclose(fewer.gain.values, [3.0, 1.5])
+    assert len(fewer.sooner.values) == 2
     moved = {
         trial_of("none"): scored(1, 2, 3),
         trial_of("decay"): scored(9, first_seed=7),
     }
-    np.testing.assert_allclose(findings(moved)["decay"].gain, [6.0])
+    np.testing.assert_allclose(findings(moved)["decay"].gain.values, [6.0])
 
 
 def test_chances_are_adjusted_as_benjamini_and_hochberg_say(found):
@@ -75,22 +75,17 @@ def test_chances_are_adjusted_as_benjamini_and_hochberg_say(found):
             for place, other in enumerate(ranked)
             if place >= rank
         )
-        assert found[name].chance == pytest.approx(min(expected, 1))
-    assert np.isnan(found["none"].chance) and not found["none"].clear
-    assert {name for name in found if found[name].clear} == {"paper-init", "paper-reg"}
+        assert found[name].gain.chance == pytest.approx(min(expected, 1))
+    assert np.isnan(found["none"].gain.chance) and not found["none"].gain.clear
+    assert {name for name in found if found[name].gain.clear} == {
+        "paper-init",
+        "paper-reg",
+    }
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0, 0.0]])
 def test_no_chance_is_known_of_nothing(values):
     assert np.isnan(statistics.chance_of(np.array(values)))
-
-
-def test_the_chance_of_three_differences_is_the_closed_form():
-    # Student's t of two degrees of freedom has an elementary distribution.
-    values = np.array([0.5, 1.5, 0.1])
-    t = values.mean() / (values.std(ddof=1) / 3**0.5)
-    expected = 1 - t / np.sqrt(2 + t * t)
-    assert statistics.chance_of(values) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +121,8 @@ def test_epochs_sooner_are_to_the_baseline_at_half_time(curves, sooner):
     }
     found = findings(outcomes)
     assert found["none"].target == found["decay"].target == 22
-    np.testing.assert_allclose(found["decay"].sooner, sooner)
-    assert not found["none"].sooner.any()
+    np.testing.assert_allclose(found["decay"].sooner.values, sooner)
+    assert not found["none"].sooner.values.any()
 
 
 def test_chances_beyond_controls_are_adjusted_among_themselves():
@@ -145,12 +140,12 @@ def test_chances_beyond_controls_are_adjusted_among_themselves():
         for gain in (more, most)
     )
     assert least < less < 0.05
-    assert found["cosine-shrunk"].beyond_chance == pytest.approx(min(2 * least, less))
-    assert found["paper-init"].beyond_chance == pytest.approx(less)
-    assert found["paper-init"].clear_of_control
+    assert found["cosine-shrunk"].beyond.chance == pytest.approx(min(2 * least, less))
+    assert found["paper-init"].beyond.chance == pytest.approx(less)
+    assert found["paper-init"].beyond.clear
     for name in ("scale-free-init", "shrunk", "none"):
-        assert np.isnan(found[name].beyond_chance)
-        assert not found[name].clear_of_control
+        assert np.isnan(found[name].beyond.chance)
+        assert not found[name].beyond.clear
 
 
 def test_curves_are_by_seed_whatever_the_order_of_rows():
@@ -162,41 +157,43 @@ def test_curves_are_by_seed_whatever_the_order_of_rows():
 
 def test_measures_are_of_all_layers_before_training_and_after():
     found = findings({trial_of("none"): final([1, 2], norm=0.5)})["none"]
+    divisors = {
+        "feature_map_similarity": 1,
+        "feature_map_similarity_activated": 2,
+        "feature_map_similarity_centered": 4,
+        "feature_map_similarity_activated_centered": 8,
+        "effective_maps": 3,
+        "effective_maps_activated": 5,
+    }
+    others = {"paper_loss": 40, "kernel_similarity": 0.25, "norm": 2.5}  # of 1.5 and 2
     for measured, maps in ((found.start, 0.55), (found.end, 0.3)):
-        names = (
-            ("feature_map_similarity", 1),
-            ("feature_map_similarity_activated", 2),
-            ("feature_map_similarity_centered", 4),
-            ("feature_map_similarity_activated_centered", 8),
-            ("effective_maps", 3),
-            ("effective_maps_activated", 5),
-        )
-        for name, divisor in names:
-            np.testing.assert_allclose(measured[name], [maps / divisor] * 2)
-        np.testing.assert_allclose(measured["paper_loss"], [40, 40])
-        np.testing.assert_allclose(measured["kernel_similarity"], [0.25, 0.25])
-        np.testing.assert_allclose(measured["norm"], [2.5, 2.5])  # of 1.5 and 2
+        expected = {name: maps / divisor for name, divisor in divisors.items()} | others
+        assert measured.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(measured[name], [value] * 2)
 
 
 def test_what_diverged_has_no_gain_and_spoils_no_other():
-    alone = findings(outcomes_of(none=BASE, paper_init=TREATED["paper-init"]))
-    gone = {trial_of("paper-reg"): final([NAN] * 5, [[30, NAN, NAN, NAN]] * 5)}
     made_up = outcomes_of(none=BASE, paper_init=TREATED["paper-init"])
-    found = findings(made_up | gone)
+    gone = {trial_of("paper-reg"): final([NAN] * 5, [[30, NAN, NAN, NAN]] * 5)}
+    alone, found = findings(made_up), findings(made_up | gone)
     diverged = found["paper-reg"]
-    assert not diverged.finished.any() and not diverged.clear
-    assert not len(diverged.gain) and not len(diverged.sooner)
-    assert found["paper-init"].chance == alone["paper-init"].chance
-    np.testing.assert_array_equal(found["paper-init"].gain, alone["paper-init"].gain)
+    assert not diverged.finished.any() and not diverged.gain.clear
+    assert not len(diverged.gain.values) and not len(diverged.sooner.values)
+    ours, expected = (x["paper-init"].gain for x in (found, alone))
+    assert ours.chance == expected.chance
+    np.testing.assert_array_equal(ours.values, expected.values)
 
 
 def test_without_the_baseline_there_are_accuracies_alone():
     found = findings(outcomes_of(paper_init=[50.0, 51.0]))["paper-init"]
     assert found.accuracy.tolist() == [50, 51]
-    assert not len(found.gain) and np.isnan([found.target, found.chance]).all()
-    assert not len(found.sooner)
+    assert (
+        not len(found.gain.values) and np.isnan([found.target, found.gain.chance]).all()
+    )
+    assert not len(found.sooner.values)
     other = findings(outcomes_of(decay=[1.0, 2.0], muon=[3.0, 5.0]), baseline="decay")
-    assert other["muon"].gain.tolist() == [2, 3]
+    assert other["muon"].gain.values.tolist() == [2, 3]
     assert findings({}) == {}
     validation = {trial_of("none", split="validation"): scored(1.0)}
     assert findings(validation) == {}
