@@ -34,7 +34,6 @@ from convsim_jax._xla import (
     in_one_pass,
     materialize,
     row_sums,
-    split_taps,
 )
 
 Planes = Sequence[jax.Array]
@@ -135,7 +134,7 @@ def tap_pairs(
 
 def product_planes(pairs: TapPairs, kernel: jax.Array, scale: Scale = None) -> Planes:
     """One plane `(1, C, M)` for each list of pairs: `sum K[i] K[j]` over them."""
-    taps = split_taps(kernel, scale)
+    taps = _taps(kernel, scale)
     return [elementwise_sum([taps[i] * taps[j] for i, j in plane]) for plane in pairs]
 
 
@@ -147,7 +146,7 @@ def product_gradient(
     scale: Scale = None,
 ) -> tuple[jax.Array, jax.Array]:
     """`product_planes` transposed: tap i is the sum of `slope K[j]` over its pairs."""
-    taps = split_taps(kernel, scale)
+    taps = _taps(kernel, scale)
     terms: list[list[jax.Array]] = [[] for _ in taps]
     for plane, slope in zip(pairs, slopes, strict=True):
         if plane[0][0] == plane[0][1]:  # lag zero: squares
@@ -162,6 +161,11 @@ def product_gradient(
     product = elementwise_sum([x * y for x, y in zip(taps, gradient, strict=True)])
     *gradient, product = in_one_pass([*gradient, product])
     return jnp.concatenate(gradient), product.sum()
+
+
+def _taps(kernel: jax.Array, scale: Scale) -> list[jax.Array]:
+    taps = lax.split(kernel, [1] * len(kernel))
+    return list(taps) if scale is None else [scale * tap for tap in taps]
 
 
 def spectral_planes(

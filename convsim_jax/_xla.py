@@ -29,26 +29,6 @@ def stored_on_cpu(stored: Any, computed: Any) -> Any:
     )
 
 
-def split_taps(kernel: jax.Array, scale: jax.Array | None = None) -> Arrays:
-    """Each tap of a kernel `(taps, C, M)`, of shape `(1, C, M)`, times a scale.
-
-    XLA's model of a GPU's costs has sums of products of taps written and read where they
-    occur in several others, unless the taps are products themselves: with no scale, by a
-    one that XLA does not know.
-    """
-
-    def split(kernel: jax.Array) -> Arrays:
-        return lax.split(kernel, [1] * len(kernel))
-
-    def products(kernel: jax.Array) -> Arrays:
-        one = materialize(jnp.ones((1,) * kernel.ndim, kernel.dtype))
-        return [one * tap for tap in split(kernel)]
-
-    if scale is not None:
-        return [scale * tap for tap in split(kernel)]
-    return lax.platform_dependent(kernel, cpu=split, tpu=split, default=products)
-
-
 def elementwise_sum(terms: Arrays) -> jax.Array:
     """Sum of arrays of one shape, without the zero that `sum` would start from."""
     return sum(terms[1:], start=terms[0])
