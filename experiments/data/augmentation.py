@@ -5,20 +5,10 @@ import jax.numpy as jnp
 
 
 def augmented(key: jax.Array, images: jax.Array, pad: int) -> jax.Array:
-    """Moves each image by up to `pad` pixels each way, and mirrors it half of the time.
+    """Moves images `(n, height, width, channels)` by up to `pad` pixels each way.
 
-    All offsets are equally likely. What comes in from outside of an image is black.
-
-    Args:
-        key: a JAX random key.
-        images: `(n, height, width, channels)`.
-        pad: largest number of pixels.
-
-    Returns:
-        Images of the same shape and dtype.
-
-    Raises:
-        ValueError: `pad` is negative.
+    All offsets are equally likely, half of the images are mirrored, and what comes in
+    from outside of an image is black.
     """
     if pad < 0:
         raise ValueError(f"pad is {pad}; expected 0 or more")

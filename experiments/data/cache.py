@@ -30,20 +30,13 @@ logger = logging.getLogger(__name__)
 def decoded(
     source: Source, split: str, *, cache_dir: Path | None, track: Track
 ) -> Images:
-    """All images of a split, from the cache if they are in it.
+    """All images of a split, of one size, from the cache if they are in it.
 
-    Args:
-        source: of images of one size. One that is in memory anyway is not cached.
-        split: `"train"` or `"test"`.
-        cache_dir: default `CONVSIM_JAX_CACHE`, or `convsim_jax` in `XDG_CACHE_HOME` or
-            `~/.cache`.
-        track: shows the progress of decoding.
-
-    Raises:
-        ValueError: an image cannot be read, or has another size.
-        OSError: the cache cannot be written.
+    That is `cache_dir`, else `CONVSIM_JAX_CACHE`, else `convsim_jax` in `XDG_CACHE_HOME`
+    or `~/.cache`. Images that are in memory anyway are not kept there. `track` shows the
+    progress of decoding, as `rich.progress.track` does.
     """
-    examples = source.examples(split)
+    examples = source.splits[split]
     if examples.in_memory:
         return _decoded(source, split, lambda starts, _: starts)
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
@@ -73,10 +66,9 @@ def decoded(
 
 
 def _decoded(source: Source, split: str, track: Track) -> Images:
-    examples, count = source.examples(split), source.sizes[split]
+    examples, count = source.splits[split], source.sizes[split]
     shape: tuple = (count, *source.shape)
-    images = np.empty(shape, np.uint8)
-    labels = np.empty(count, np.int32)
+    images, labels = np.empty(shape, np.uint8), np.empty(count, np.int32)
     starts = range(0, count, DECODED_AT_ONCE)
     for start in track(starts, f"decoding {source.name}, {split}"):
         indices = range(start, min(start + DECODED_AT_ONCE, count))

@@ -4,9 +4,6 @@ from typing import Any
 
 import numpy as np
 
-# The split is the same for every seed of a network.
-SEED = 0
-
 
 def digits() -> dict[str, Any]:
     """1,797 handwritten digits of 8x8 pixels, half of each class to train on.
@@ -18,11 +15,9 @@ def digits() -> dict[str, Any]:
     from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
-    parts = train_test_split(
-        images.astype(np.uint8).reshape(-1, 8, 8, 1),
-        labels,
-        test_size=0.5,
-        stratify=labels,
-        random_state=SEED,
+    images = images.astype(np.uint8).reshape(-1, 8, 8, 1)
+    # The same halves for every seed of a network.
+    train, test, train_labels, test_labels = train_test_split(
+        images, labels, test_size=0.5, stratify=labels, random_state=0
     )
-    return {"train": tuple(parts[::2]), "test": tuple(parts[1::2])}
+    return {"train": (train, train_labels), "test": (test, test_labels)}

@@ -30,43 +30,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Files(Examples):
-    """Images of one split, as RGB whatever the files have.
-
-    Attributes:
-        folder: of the split.
-        paths: of the files, in that folder, `class/image`.
-        labels: of the files.
-    """
+    """Images of one split: paths `class/image` in its folder, and labels."""
 
     folder: Path
-    paths: Sequence[str]
-    labels: Sequence[int]
-    channels = 3
+    labelled: Sequence[tuple[str, int]]
+    channels = 3  # whatever the files have
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.labelled)
 
     def checksum(self, *, local: bool = False) -> str:
         """Of names, labels and sizes."""
         digest = hashlib.sha256(os.fsencode(self.folder.resolve()) if local else b"")
-        for path, label in zip(self.paths, self.labels, strict=True):
+        for path, label in self.labelled:
             about = (self.folder / path).stat()
             date = about.st_mtime_ns if local else ""
             digest.update(os.fsencode(f"{path} {label} {about.st_size} {date}\n"))
         return digest.hexdigest()
 
-    def records(self, indices: Sequence[int]) -> Sequence[tuple[Path, int]]:
-        """Files and labels."""
-        return [(self.folder / self.paths[i], self.labels[i]) for i in indices]
+    def records(self, indices: Sequence[int]) -> Sequence[tuple[str, int]]:
+        """Paths and labels."""
+        return [self.labelled[index] for index in indices]
 
-    def picture(self, record: tuple[Path, int]) -> tuple[PIL.Image.Image, int]:
+    def picture(self, record: tuple[str, int]) -> tuple[PIL.Image.Image, int]:
         """An image."""
         path, label = record
-        return PIL.Image.open(path), label
+        return PIL.Image.open(self.folder / path), label
 
     def title(self, index: int) -> str:
         """Names the file."""
-        return printable(str(self.folder / self.paths[index]))
+        return printable(str(self.folder / self.labelled[index][0]))
 
 
 def image_folder(name: str) -> Source:
@@ -74,10 +67,6 @@ def image_folder(name: str) -> Source:
 
     Images may lie in folders of their class folder. What is odd and can be lived with is
     one warning.
-
-    Raises:
-        ValueError: there is no such folder, it has another layout, or classes that cannot
-            be learned.
     """
     root = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's fails without a user
     if not root.is_dir():
@@ -90,17 +79,16 @@ def image_folder(name: str) -> Source:
             "expected train, and test or validation, with a folder of images for each "
             "class in them"
         )
-    folders = {"train": root / "train", "test": root / scored}
     passed_over: Counter[str] = Counter()
-    train, test = (_images(folder, passed_over) for folder in folders.values())
-    for folder, images in zip(folders.values(), (train, test), strict=True):
+    train, test = (_images(root / split, passed_over) for split in ("train", scored))
+    for split, images in {"train": train, scored: test}.items():
         if not any(images.values()):
             raise ValueError(
-                f"--dataset is {name!r}, without images in {folder}; expected "
+                f"--dataset is {name!r}, without images in {root / split}; expected "
                 "<class>/<image>, files that Pillow reads"
             )
     classes = sorted(label for label, paths in train.items() if paths)
-    if unknown := sorted({label for label, paths in test.items() if paths} - {*classes}):
+    if unknown := {label for label, paths in test.items() if paths} - {*classes}:
         raise ValueError(
             f"--dataset is {name!r}, with classes in {scored} of which train has no "
             f"images: {_some(unknown)}; expected images to learn them from"
@@ -114,10 +102,16 @@ def image_folder(name: str) -> Source:
     if told := list(_oddities(classes, train, test, passed)):
         logger.warning("warning: --dataset %s has %s", printable(name), "; ".join(told))
     splits = {
-        "train": _files(folders["train"], classes, train),
-        "test": _files(folders["test"], classes, test),
+        split: Files(
+            folder,
+            [(path, i) for i, c in enumerate(classes) for path in images.get(c, ())],
+        )
+        for split, folder, images in (
+            ("train", root / "train", train),
+            ("test", root / scored, test),
+        )
     }
-    return Source(name, tuple(classes), common_shape(list(splits.values())), splits)
+    return Source(name, tuple(classes), common_shape(splits.values()), splits)
 
 
 def printable(name: str) -> str:
@@ -152,11 +146,9 @@ def _images(folder: Path, passed_over: Counter[str]) -> Images:
     for at, below, files in os.walk(folder, onerror=fail, followlinks=True):
         below[:] = [each for each in below if not each.startswith(".")]
         inside = Path(at).relative_to(folder)
-        label = (
-            unicodedata.normalize("NFC", printable(inside.parts[0]))
-            if inside.name
-            else ""
-        )
+        label = printable(inside.parts[0]) if inside.name else ""
+        if label:
+            images.setdefault(label, [])
         for file in files:
             ending = Path(file).suffix.lower()
             if file.startswith("."):
@@ -166,15 +158,8 @@ def _images(folder: Path, passed_over: Counter[str]) -> Images:
             elif not label:
                 passed_over["outside of class folders"] += 1
             else:
-                images.setdefault(label, []).append(str(inside / file))
-        if label:
-            images.setdefault(label, [])
+                images[label].append(str(inside / file))
     return {label: sorted(paths) for label, paths in images.items()}
-
-
-def _files(folder: Path, classes: Sequence[str], images: Images) -> Files:
-    labelled = [(path, i) for i, c in enumerate(classes) for path in images.get(c, ())]
-    return Files(folder, *zip(*labelled, strict=True))
 
 
 def _oddities(

@@ -14,25 +14,14 @@ class Images(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A dataset that fits into memory.
-
-    Attributes:
-        train: images to train on.
-        validation: images held out of the training set, to choose by; maybe none.
-        test: images to score, once.
-        classes: number of classes.
-        mean: of each channel of the training images, float32 `(channels,)`.
-        deviation: standard deviation likewise, 1 where it is 0.
-        class_names: the name of each label.
-    """
+    """A dataset that fits into memory."""
 
     train: Images
-    validation: Images
-    test: Images
+    validation: Images  # held out of the training images, to choose by; maybe none
+    test: Images  # scored once
     classes: int
-    mean: Any
-    deviation: Any
-    class_names: tuple[str, ...] = ()
+    mean: Any  # of each channel of the training images, float32 `(channels,)`
+    deviation: Any  # likewise, 1 where it is 0
 
 
 def normalized(

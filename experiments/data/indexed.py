@@ -16,21 +16,13 @@ from experiments.data.source import Examples, sample
 
 @dataclass(frozen=True)
 class Indexed(Examples):
-    """Images of one split.
+    """Images of one split."""
 
-    Attributes:
-        data: of mappings, with an image, an array or the bytes of a file, and a label.
-        classes: number of them.
-        where: what an error calls the split.
-        channels: of every image.
-        files: that the images are in, if they are in any.
-    """
-
-    data: Any
+    data: Any  # mappings with an "image", an array or a file's bytes, and a "label"
     classes: int
-    where: str
+    where: str  # what an error calls the split
     channels: int
-    files: Sequence[Path] = ()
+    files: Sequence[Path] = ()  # that the images are in, if they are in any
 
     @property
     def in_memory(self) -> bool:
@@ -79,9 +71,8 @@ class Indexed(Examples):
                 f"its image is {image.dtype}{image.shape}; expected uint8 (height, "
                 "width, channels), of 1, 3 or 4 channels"
             )
-        return PIL.Image.fromarray(
-            image.reshape(image.shape[: 2 + (channels > 1)])
-        ), label
+        image = image.reshape(image.shape[: 2 + (channels > 1)])
+        return PIL.Image.fromarray(image), label
 
     def title(self, index: int) -> str:
         """Names the dataset, the split and the image."""

@@ -9,8 +9,6 @@ from experiments.data.cache import Track, decoded
 from experiments.data.images import Dataset, Images
 from experiments.data.source import Source
 
-# The draw is the same for every seed of a network.
-SEED = 0
 COUNTED_AT_ONCE = 500
 
 
@@ -26,16 +24,8 @@ def select(
 ) -> Selection:
     """Draws images at random, always the same ones.
 
-    Those held out depend on `validation` alone, and a smaller training set is part of a
-    larger one.
-
-    Args:
-        source: the dataset.
-        train_size: number of images to train on, default all that are not held out.
-        validation: fraction of the training images that is held out.
-
-    Raises:
-        ValueError: the dataset has not so many images.
+    Held out is the fraction `validation` of them, whatever `train_size` is; that is by
+    default all that are left, and a smaller set is part of a larger one.
     """
     count = source.sizes["train"]
     held_out = round(count * validation)
@@ -52,7 +42,7 @@ def select(
             f"{source.name}) to {left} (its training images"
             f"{' less those held out' if held_out else ''})"
         )
-    order = np.random.default_rng(SEED).permutation(count)
+    order = np.random.default_rng(0).permutation(count)  # for every seed of a network
     return Selection(np.sort(order[:train_size]), np.sort(order[left:]))
 
 
@@ -64,20 +54,7 @@ def load(
     cache_dir: Path | None = None,
     track: Track = lambda starts, _: starts,
 ) -> Dataset:
-    """All images of a source of images of one size, those that `select` chooses.
-
-    Args:
-        source: the dataset.
-        train_size: see `select`.
-        validation: likewise.
-        cache_dir: where decoded images are kept; see `cache.decoded`.
-        track: shows the progress of decoding, as `rich.progress.track` does.
-
-    Raises:
-        ValueError: the images have several sizes or cannot be read; or `train_size` or
-            `validation` does not fit the source.
-        OSError: the cache cannot be written.
-    """
+    """The images that `select` draws, as `decoded` gives them."""
     if None in source.shape:
         raise ValueError(
             f"--dataset {source.name} has images of shape {source.shape}; expected "
@@ -94,14 +71,7 @@ def load(
         else Images(*(x[chosen] for x in images))
         for chosen in selection
     )
-    return Dataset(
-        train,
-        held_out,
-        test,
-        source.classes,
-        *moments(train.images),
-        class_names=source.class_names,
-    )
+    return Dataset(train, held_out, test, source.classes, *moments(train.images))
 
 
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

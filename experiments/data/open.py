@@ -11,18 +11,10 @@ def open_source(
 ) -> Source:
     """Opens a dataset, and reads its first and last images.
 
-    Args:
-        name: `"digits"`; a path to a folder of images, `train/<class>/<image>` and
-            `test/<class>/<image>`, which begins with `/`, `~` or `.` unless such a folder
-            is there; a function of one's own as `"package.module:function"`, see
-            `experiments.data.own`; or the name of a TFDS dataset, such as `"cifar10"`.
-        data_dir: folder of prepared TFDS datasets, default `TFDS_DATA_DIR` or
-            `~/tensorflow_datasets`.
-        download: let TFDS download and prepare a dataset that is not there.
-
-    Raises:
-        ValueError: the dataset is unknown, not prepared, damaged or no image
-            classification.
+    The name is `"digits"`; a folder of images, if it begins with `/`, `~` or `.` or is
+    there; a function of one's own as `"package.module:function"`; or TFDS's name of a
+    dataset, such as `"cifar10"`, that is prepared in `data_dir` or may be downloaded.
+    Whatever is wrong with it is a ValueError.
     """
     # Each kind has its own dependencies, some of which take a second to import.
     if name == "digits":

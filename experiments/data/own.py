@@ -9,7 +9,7 @@ bytes of a file, too. Its `"class_names"` may be left out with pairs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,42 +18,23 @@ from experiments.data.indexed import Indexed
 from experiments.data.source import Source, common_shape
 from experiments.own_code import called, named
 
-
-@dataclass(frozen=True)
-class Pair:
-    """Arrays of images and labels, as a sequence of examples."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self.images[index], "label": self.labels[index]}
+SPLITS = ("train", "test")
 
 
 def own_dataset(name: str) -> Source:
-    """What the function of that name gives.
-
-    Raises:
-        ValueError: there is no such function, it fails, or gives something else.
-    """
+    """What the function of that name gives."""
     given = called(named("--dataset", name), "--dataset", name)
     return from_splits(name, given, f"--dataset {name}")
 
 
 def from_splits(name: str, given: Any, where: str) -> Source:
     """A source of what such a function gives; `where` is what errors call it."""
-    if not isinstance(given, Mapping) or not {"train", "test"} <= given.keys():
+    if not isinstance(given, Mapping) or not given.keys() >= {*SPLITS}:
         found = list(given) if isinstance(given, Mapping) else type(given).__name__
         raise ValueError(f"{where} gives {found}; expected a mapping: train, test")
-    splits = {
-        split: _checked(given[split], f"{split} of {where}")
-        for split in ("train", "test")
-    }
-    labels = [each.labels.max() for each in splits.values() if isinstance(each, Pair)]
-    counted = range(int(max(labels)) + 1) if len(labels) == 2 else ()
+    splits = {split: _by_index(given[split], f"{split} of {where}") for split in SPLITS}
+    labels = [given[split][1] for split in SPLITS if isinstance(given[split], tuple)]
+    counted = range(int(max(map(np.max, labels))) + 1) if len(labels) == 2 else ()
     class_names = tuple(map(str, given.get("class_names", counted)))
     if len(class_names) < 2:
         raise ValueError(
@@ -68,18 +49,19 @@ def from_splits(name: str, given: Any, where: str) -> Source:
     parts = {split: replace(part, channels=channels) for split, part in parts.items()}
     for part in parts.values():
         part.__getitems__([0, len(part) - 1])
-    return Source(name, class_names, common_shape(list(parts.values())), parts)
+    return Source(name, class_names, common_shape(parts.values()), parts)
 
 
-def _checked(data: Any, where: str) -> Any:
-    """A split's examples, by index."""
+def _by_index(data: Any, where: str) -> Any:
+    """A split's examples; those of a pair are views of its arrays."""
     if isinstance(data, tuple):
-        data = Pair(*map(np.asarray, data))
-        if len(data.images) != len(data) or data.labels.dtype.kind not in "iu":
+        images, labels = map(np.asarray, data)
+        if len(images) != len(labels) or labels.dtype.kind not in "iu":
             raise ValueError(
-                f"{where} has {len(data.images)} images, and labels {data.labels.dtype}"
-                f"{data.labels.shape}; expected as many whole numbers"
+                f"{where} has {len(images)} images, and labels {labels.dtype}"
+                f"{labels.shape}; expected as many whole numbers"
             )
+        data = [{"image": i, "label": n} for i, n in zip(images, labels, strict=True)]
     if not len(data):
         raise ValueError(f"{where} has no images; expected some")
     return data

@@ -22,7 +22,6 @@ from experiments.data.source import Source
 
 SCORED = ("test", "validation")
 DOWNLOAD_HOST = "https://storage.googleapis.com"
-SECONDS_TO_CONNECT = 5
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # which TFDS advises through
 
@@ -30,16 +29,9 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # which TFDS advises through
 def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
     """A TFDS dataset with the features `image` and `label`.
 
+    Its name is TFDS's: `name`, `name/config`, `name:version`. It is in `data_dir`, else
+    `TFDS_DATA_DIR`, else `~/tensorflow_datasets`, or TFDS may `download` it there.
     Scored are the images of `test`, or of `validation` if those of `test` have no labels.
-
-    Args:
-        name: as TFDS has it: `name`, `name/config`, `name:version`.
-        data_dir: folder of prepared datasets, default `TFDS_DATA_DIR` or
-            `~/tensorflow_datasets`.
-        download: let TFDS download and prepare what is not there.
-
-    Raises:
-        ValueError: it is unknown, not prepared, damaged or no image classification.
     """
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = Path(os.path.expanduser(data_dir or default))  # noqa: PTH111
@@ -150,7 +142,7 @@ def _downloaded(name: str, folder: Path) -> Any:
             raise ValueError("TFDS needs TensorFlow for that: pip install tensorflow")
         # TFDS itself would go on trying for minutes; an HTTP error is an answer.
         with contextlib.suppress(urllib.error.HTTPError):
-            urllib.request.urlopen(DOWNLOAD_HOST, timeout=SECONDS_TO_CONNECT).close()
+            urllib.request.urlopen(DOWNLOAD_HOST, timeout=5).close()
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
     except Exception as error:

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +22,6 @@ class Examples(ABC):
     """Images of one split and their labels, by index; worker processes can have a copy.
 
     `examples[i]` is image i, uint8 `(height, width, channels)`, and its label.
-
-    Attributes:
-        channels: of every image, whatever its file has.
     """
 
     channels: int
@@ -42,11 +39,8 @@ class Examples(ABC):
     def checksum(self, *, local: bool = False) -> str:
         """A text that changes when images are added, removed or labelled otherwise.
 
-        It is of names and sizes, not of all that is in the files, so that it is cheap.
-
-        Args:
-            local: whether it is of the files' folder and dates too, which a copy of the
-                dataset does not share.
+        It is of names and sizes, not of all that is in the files, so that it is cheap; if
+        `local`, of the files' folder and dates too, which a copy does not share.
         """
 
     @abstractmethod
@@ -62,29 +56,15 @@ class Examples(ABC):
         """What an error calls an image."""
 
     @contextmanager
-    def open(self, index: int) -> Iterator[tuple[PIL.Image.Image, int]]:
+    def open(
+        self, index: int, record: Any = None
+    ) -> Iterator[tuple[PIL.Image.Image, int]]:
         """An image, which Pillow decodes at its first use, and its label.
 
-        Raises:
-            ValueError: the image cannot be read; also if the `with` block finds that.
+        If it cannot be read, a ValueError says so, also where the `with` block finds it.
         """
-        (record,) = self.records([index])
-        with self._open(index, record) as example:
-            yield example
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int]]:
-        """Several images and labels, faster than one by one."""
-        examples = []
-        for index, record in zip(indices, self.records(indices), strict=True):
-            with self._open(index, record) as (picture, label):
-                examples.append((whole(picture, self.channels), label))
-        return examples
-
-    @contextmanager
-    def _open(self, index: int, record: Any) -> Iterator[tuple[PIL.Image.Image, int]]:
+        if record is None:
+            (record,) = self.records([index])
         try:
             picture, label = self.picture(record)
             if label < 0:
@@ -98,24 +78,26 @@ class Examples(ABC):
         except Exception as error:
             raise ValueError(f"{self.title(index)} cannot be read: {error}") from error
 
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int]]:
+        """Several images and labels, faster than one by one."""
+        examples = []
+        for index, record in zip(indices, self.records(indices), strict=True):
+            with self.open(index, record) as (picture, label):
+                examples.append((whole(picture, self.channels), label))
+        return examples
+
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset of which hardly anything is read yet.
+    """A dataset of which hardly anything is read yet."""
 
-    Attributes:
-        name: as it was asked for.
-        class_names: the name of each label, label 0 first.
-        shape: `(height, width, channels)` of the images, with None for the height and
-            the width where they differ.
-        splits: the images to train on, `"train"`, and to score, `"test"`.
-        version: of the dataset, where it has one.
-    """
-
-    name: str
+    name: str  # as it was asked for
     class_names: tuple[str, ...]
-    shape: Shape
-    splits: Mapping[str, Examples]
+    shape: Shape  # of an image; without height and width where they differ
+    splits: Mapping[str, Examples]  # "train" and, to score, "test"
     version: str = ""
 
     @property
@@ -127,10 +109,6 @@ class Source:
     def sizes(self) -> dict[str, int]:
         """Number of images of each split."""
         return {split: len(examples) for split, examples in self.splits.items()}
-
-    def examples(self, split: str) -> Examples:
-        """The images of `"train"` or `"test"`."""
-        return self.splits[split]
 
     def fingerprint(self) -> dict[str, Any]:
         """What the data is, as JSON has it: the same for a copy of it elsewhere.
@@ -149,15 +127,16 @@ class Source:
         }
 
 
-def common_shape(splits: Sequence[Examples]) -> Shape:
+def common_shape(splits: Collection[Examples]) -> Shape:
     """Of a sample of the images, if they all have the same size."""
-    sizes = set()
+    sizes, channels = set(), 0
     for examples in splits:
+        channels = examples.channels
         for index in sample(len(examples)):
             with examples.open(index) as (picture, _):
                 sizes.add(size_of(picture))
     width, height = sizes.pop() if len(sizes) == 1 else (None, None)
-    return height, width, splits[0].channels
+    return height, width, channels
 
 
 def sample(count: int) -> list[int]:

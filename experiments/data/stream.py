@@ -20,73 +20,72 @@ from experiments.data.workers import in_workers
 # In place of an image's index, where a batch has no more images.
 NONE = -1
 
+Indices = Sequence[int] | np.ndarray
 Batch = TypeVar("Batch")
 
 
 def train_stream(
     source: Source,
-    indices: Sequence[int] | np.ndarray,
+    indices: Indices,
     *,
     batch_size: int,
     image_size: int,
     seed: int,
     epoch: int,
     start_step: int = 0,
-    workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
     augment: bool = True,
+    **processes: int,
 ) -> Iterator[Images]:
     """Training images of an epoch in random order; those left over at its end sit it out.
 
-    Args:
-        source: the dataset.
-        indices: of the training images to be trained on.
-        batch_size: images a step, of all processes together: a multiple of their number.
-        image_size: height and width of the images that come out.
-        seed: of the order and the augmentation.
-        epoch: likewise.
-        start_step: how many batches to leave out.
-        workers: processes that read and decode; 0 for none but this one.
-        process_index: of this process.
-        process_count: of the run.
-        augment: whether to cut out and mirror images at random; else their middle is
-            cut out.
-
-    Yields:
-        Rows of this process, numpy arrays.
-
-    Raises:
-        ValueError: an image cannot be read.
-        OSError: a worker died.
+    If they are to `augment`, images are cut out and mirrored at random, else their middle
+    is cut out. The first `start_step` batches are left out. `processes` are as `batches`
+    takes them.
     """
     steps = len(indices) // batch_size
     order = np.random.default_rng((seed, epoch)).permutation(indices)
     order = order[start_step * batch_size : steps * batch_size]
-    read = _Read(source.examples("train"), image_size, (seed, epoch) if augment else None)
-    return _batches(read, order, batch_size, workers, process_index, process_count)
+    read = _Read(source.splits["train"], image_size, (seed, epoch) if augment else None)
+    return batches(read, order, batch_size, **processes)
 
 
 def score_stream(
     source: Source,
     split: str,
-    indices: Sequence[int] | np.ndarray,
+    indices: Indices,
     *,
     batch_size: int,
     image_size: int,
+    **processes: int,
+) -> Iterator[Images]:
+    """The middle of every image once, in order; the last batch is filled up.
+
+    Every process gets as many batches. Where there are no more images, they are black and
+    their labels -1.
+    """
+    missing = -len(indices) % batch_size
+    order = np.pad(np.asarray(indices, int), (0, missing), constant_values=NONE)
+    read = _Read(source.splits[split], image_size, None)
+    return batches(read, order, batch_size, **processes)
+
+
+def batches(
+    read: Callable[[int], Images],
+    order: np.ndarray,
+    batch_size: int,
     workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Images]:
-    """The middle of every image once, in order; the last batch is filled up.
+    """This process's rows of batches of the images in that order.
 
-    The arguments are those of `train_stream`. Every process gets as many batches. Where
-    there are no more images, they are black and their labels -1.
+    `batch_size` divides their number, and is divided by that of the run's processes.
+    `workers` are the processes that read and decode, 0 for none but this one.
     """
-    missing = -len(indices) % batch_size
-    order = np.pad(np.asarray(indices, int), (0, missing), constant_values=NONE)
-    read = _Read(source.examples(split), image_size, None)
-    return _batches(read, order, batch_size, workers, process_index, process_count)
+    rows = batch_size // process_count
+    own = order.reshape(-1, process_count, rows)[:, process_index].ravel()
+    # A worker makes whole batches, which are then the same for any number of workers.
+    return in_workers(grain.MapDataset.source(own).map(read).batch(rows), workers)
 
 
 def prefetched(
@@ -94,10 +93,7 @@ def prefetched(
 ) -> Iterator[Batch]:
     """Puts `depth` batches, 1 or more, on the device before the first is needed.
 
-    Args:
-        iterator: batches of the host.
-        put: starts the transfer of a batch, and does not wait for it.
-        depth: number of batches.
+    `put` starts the transfer of a batch, and does not wait for it.
 
     >>> list(prefetched(iter([1, 2, 3]), lambda batch: 10 * batch))
     [10, 20, 30]
@@ -133,19 +129,3 @@ class _Read:
                 if generator.random() < 0.5:
                     image = image[:, ::-1]
         return Images(image, np.int32(label))
-
-
-def _batches(
-    read: _Read,
-    order: np.ndarray,
-    batch_size: int,
-    workers: int,
-    process_index: int,
-    process_count: int,
-) -> Iterator[Images]:
-    """Batches of the images in that order, of which there is a multiple of batch_size."""
-    rows = batch_size // process_count
-    own = order.reshape(-1, process_count, rows)[:, process_index].ravel()
-    # A worker makes whole batches, which are then the same for any number of workers.
-    dataset = grain.MapDataset.source(own).map(read).batch(rows)
-    return in_workers(dataset, workers)

@@ -27,15 +27,8 @@ SHARED = 1 << 16
 def in_workers(dataset: grain.MapDataset, workers: int) -> Iterator[Any]:
     """The elements of a dataset in order, each made by one of several processes.
 
-    The processes end when the iterator is closed or dropped.
-
-    Args:
-        dataset: of which each worker gets a copy.
-        workers: number of processes; 0 for none but this one.
-
-    Raises:
-        OSError: a worker died.
-        Exception: what making an element raised.
+    Each worker gets a copy of the dataset; 0 of them are none but this process. They end
+    when the iterator is closed or dropped. What making an element raised comes out here.
     """
     if workers:
         _prepare()
@@ -43,10 +36,6 @@ def in_workers(dataset: grain.MapDataset, workers: int) -> Iterator[Any]:
         dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)),
         grain.experimental.DatasetOptions(min_shm_size=SHARED),
     ).mp_prefetch(grain.MultiprocessingOptions(workers, BUFFERED), _start)
-    return _closing(elements)
-
-
-def _closing(elements: grain.IterDataset) -> Iterator[Any]:
     iterator = iter(elements)
     try:
         yield from iterator

@@ -1,5 +1,7 @@
 """Digits; which images are trained on; their mean and deviation."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,6 @@ from sklearn.datasets import load_digits
 from experiments.data.images import normalized
 from experiments.data.load import load, moments, select
 from experiments.data.open import open_source
-from experiments.data.source import Source
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +61,25 @@ def test_validation_images_are_not_trained_on_whatever_is(digits):
     )
 
 
-@pytest.mark.parametrize("size", [-5, 9, 899])
-def test_train_size_must_fit(digits, size):
-    with pytest.raises(ValueError, match=rf"--train-size is {size}; expected 10 .* 898"):
-        load(digits, train_size=size)
-    with pytest.raises(ValueError, match=r"to 718 \(its training images less those held"):
-        load(digits, train_size=719, validation=0.2)
-
-
-@pytest.mark.parametrize(("validation", "count"), [(0.0001, 0), (0.9999, 898)])
-def test_validation_must_leave_images_on_both_sides(digits, validation, count):
-    message = f"--validation is {validation}, which is {count} of the 898 training images"
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_size": -5}, "--train-size is -5; expected 10 .* 898"),
+        ({"train_size": 9}, "--train-size is 9; expected 10 .* 898"),
+        ({"train_size": 899}, "--train-size is 899; expected 10 .* 898"),
+        ({"train_size": 719, "validation": 0.2}, "to 718 .*training images less those"),
+        ({"validation": 0.0001}, "--validation is 0.0001, which is 0 of the 898"),
+        ({"validation": 0.9999}, "--validation is 0.9999, which is 898 of the 898"),
+    ],
+)
+def test_parts_that_the_images_cannot_have(digits, options, message):
     with pytest.raises(ValueError, match=message):
-        select(digits, validation=validation)
+        load(digits, **options)
 
 
 def test_images_of_several_sizes_are_not_loaded(digits):
-    several = Source("mixed", digits.class_names, (None, None, 3), digits.splits)
-    with pytest.raises(ValueError, match=r"--dataset mixed has images of shape \(None"):
+    several = replace(digits, shape=(None, None, 3))
+    with pytest.raises(ValueError, match=r"--dataset digits has images of shape \(None"):
         load(several)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.data.open import open_source
+from experiments.data.own import from_splits
 from experiments.data.stream import prefetched, score_stream, train_stream
 from tests.experiments.data.data_cases import encoded, examples, write_folder
 
@@ -11,30 +12,27 @@ COUNT = 23
 OPTIONS = {"batch_size": 4, "image_size": 6, "seed": 3, "epoch": 1}
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """Images of one colour, by which one knows them whatever is cut out."""
-    generator = np.random.default_rng(0)
-    files = {}
-    for index in range(COUNT):
-        shape = (*generator.integers(5, 30, 2), 3)
-        files[f"train/{index % 3}/{index:02d}.png"] = np.full(shape, index, np.uint8)
-    files["test/0/0.png"] = np.zeros((8, 8, 3), np.uint8)
-    root = write_folder(tmp_path_factory.mktemp("plain"), files)
-    return open_source(str(root))
+def source(images, test=None):
+    train, test = (
+        [{"image": image, "label": i % 3} for i, image in enumerate(part)]
+        for part in (images, images[:1] if test is None else test)
+    )
+    given = {"train": train, "test": test, "class_names": "abc"}
+    return from_splits("images", given, "images")
 
 
 @pytest.fixture(scope="module")
-def noise(tmp_path_factory):
+def plain():
+    """Images of one colour, their index, by which one knows them whatever is cut out."""
+    shapes = np.random.default_rng(0).integers(5, 30, (COUNT, 2))
+    return source([np.full((*x, 3), i, np.uint8) for i, x in enumerate(shapes)])
+
+
+@pytest.fixture(scope="module")
+def noise():
     """Images in which every cut differs."""
     images, _ = examples(10)
-    files = {
-        f"train/{i % 2}/{i}.png": np.kron(image, np.ones((3, 3, 1), np.uint8))
-        for i, image in enumerate(images)
-    }
-    files |= {f"test/0/{i}.png": x for i, x in enumerate(images[:3])}
-    root = write_folder(tmp_path_factory.mktemp("noise"), files)
-    return open_source(str(root))
+    return source(np.kron(images, np.ones((1, 3, 3, 1), np.uint8)), images[:3])
 
 
 def numbers(batches):
@@ -46,26 +44,13 @@ def numbers(batches):
     return found
 
 
-def index_of(source):
-    """Index of each plain image by its number."""
-    train = source.examples("train")
-    return {int(train[i][0][0, 0, 0]): i for i in range(len(train))}
-
-
-def assert_same(streams, others):
-    for one, other in zip(streams, others, strict=True):
-        np.testing.assert_array_equal(one.images, other.images)
-        np.testing.assert_array_equal(one.labels, other.labels)
-
-
 def test_an_epoch_has_whole_batches_of_the_chosen_images_each_once(plain):
     chosen = np.arange(1, COUNT, 2)  # 11 images: 2 batches of 4
     batches = list(train_stream(plain, chosen, **OPTIONS))
     assert [batch.images.shape for batch in batches] == [(4, 6, 6, 3)] * 2
     assert batches[0].images.dtype == np.uint8 and batches[0].labels.dtype == np.int32
     seen = np.concatenate(numbers(batches))
-    index = index_of(plain)
-    assert len({index[number] for number in seen} & set(chosen)) == 8
+    assert len({*seen} & {*chosen}) == 8
     labels = np.concatenate([batch.labels for batch in batches])
     np.testing.assert_array_equal(labels, seen % 3)
 
@@ -82,27 +67,18 @@ def test_the_order_is_of_the_seed_and_the_epoch_and_all_come_in_time(plain):
 
 
 @pytest.mark.parametrize("augment", [True, False])
-def test_a_stream_that_starts_later_goes_on_alike(noise, augment):
-    options = {**OPTIONS, "batch_size": 3, "augment": augment}
-    whole = list(train_stream(noise, range(10), **options))
-    for start in range(5):
-        later = train_stream(noise, range(10), start_step=start, **options)
-        assert_same(later, whole[start:])
+def test_a_stream_may_start_later_and_be_shared_by_processes(noise, augment):
+    def stream(**options):
+        options = {**OPTIONS, "augment": augment, **options}
+        return list(train_stream(noise, range(10), **options))
 
-
-def test_processes_share_each_batch(noise):
-    whole = list(train_stream(noise, range(10), **OPTIONS))
-    parts = [
-        list(train_stream(noise, range(10), process_index=i, process_count=2, **OPTIONS))
-        for i in range(2)
-    ]
+    whole = stream()
+    for start in range(3):
+        np.testing.assert_equal(stream(start_step=start), whole[start:])
+    parts = [stream(process_index=i, process_count=2) for i in range(2)]
     for batch, *halves in zip(whole, *parts, strict=True):
-        np.testing.assert_array_equal(
-            batch.images, np.concatenate([half.images for half in halves])
-        )
-        np.testing.assert_array_equal(
-            batch.labels, np.concatenate([half.labels for half in halves])
-        )
+        together = [np.concatenate(x) for x in zip(*halves, strict=True)]
+        np.testing.assert_equal(together, list(batch))
 
 
 def test_an_image_is_cut_anew_in_each_epoch_but_alike_in_any_batch(noise):
@@ -120,13 +96,11 @@ def test_an_image_is_cut_anew_in_each_epoch_but_alike_in_any_batch(noise):
     assert cuts(augment=False, epoch=2) == middles and not middles & first
 
 
-def test_half_of_the_images_are_mirrored(tmp_path):
-    rising = np.zeros((50, 40, 3), np.uint8)
+def test_half_of_the_images_are_mirrored():
+    rising = np.zeros((30, 40, 3), np.uint8)
     rising[:] = np.arange(40)[:, None] * 6
-    files = {f"train/{i % 2}/{i:03d}.png": rising for i in range(100)}
-    files["test/0/0.png"] = rising
-    source = open_source(str(write_folder(tmp_path, files)))
-    (batch,) = train_stream(source, range(100), **{**OPTIONS, "batch_size": 100})
+    options = {**OPTIONS, "batch_size": 100}
+    (batch,) = train_stream(source([rising] * 100), range(100), **options)
     steps = np.diff(batch.images[..., 0].astype(int), axis=2)
     upwards, downwards = (steps > 0).all((1, 2)), (steps < 0).all((1, 2))
     assert (upwards | downwards).all()
@@ -146,15 +120,14 @@ def test_every_image_is_scored_once_in_order(plain, count):
     assert {half.images.shape for half in halves} == {(2, 5, 5, 3)}
     seen = np.concatenate(numbers(halves))
     labels = np.concatenate([half.labels for half in halves])
-    index = index_of(plain)
-    assert [index[number] for number in seen[:count]] == chosen.tolist()
-    np.testing.assert_array_equal(labels[:count], seen[:count] % 3)
+    np.testing.assert_array_equal(seen[:count], chosen)
+    np.testing.assert_array_equal(labels[:count], chosen % 3)
     assert (seen[count:] == 0).all() and (labels[count:] == -1).all()
 
 
 def test_the_middle_of_an_image_is_scored(noise):
     (batch,) = score_stream(noise, "test", [1], batch_size=1, image_size=7)
-    image, _ = noise.examples("test")[1]
+    image, _ = noise.splits["test"][1]
     # A square of 7 pixels, seven eighths of 8 rows: half a pixel from the first row, and
     # one pixel from the first of 9 columns.
     expected = (image[:-1].astype(float) + image[1:])[:, 1:8] / 2
@@ -164,14 +137,13 @@ def test_the_middle_of_an_image_is_scored(noise):
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     content = encoded(image, "JPEG")
-    files = {
-        f"{split}/{i % 2}/{i}.jpg": image for split in ("train", "test") for i in range(3)
-    }
+    splits = ("train", "test")
+    files = {f"{split}/{i % 2}/{i}.jpg": image for split in splits for i in range(3)}
     files["train/1/1.jpg"] = content[: len(content) // 2]
-    source = open_source(str(write_folder(tmp_path, files)))
+    opened = open_source(str(write_folder(tmp_path, files)))
     for stream in (
-        train_stream(source, range(3), **{**OPTIONS, "batch_size": 3}),
-        score_stream(source, "train", range(3), batch_size=3, image_size=4),
+        train_stream(opened, range(3), **{**OPTIONS, "batch_size": 3}),
+        score_stream(opened, "train", range(3), batch_size=3, image_size=4),
     ):
         with pytest.raises(ValueError, match=r"/train/1/1.jpg cannot be read: .*trunc"):
             next(stream)
