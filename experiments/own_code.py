@@ -17,15 +17,7 @@ def is_own(name: str) -> bool:
 
 
 def named(option: str, name: str) -> Callable[..., Any]:
-    """The function or class of that name.
-
-    Args:
-        option: that it was given to, for errors.
-        name: `package.module:name`; packages are looked for in the current folder too.
-
-    Raises:
-        ValueError: there is none, or its module cannot be imported.
-    """
+    """The function or class of that name, looked for in the current folder too."""
     try:
         found = pkgutil.resolve_name(name)
     except Exception as error:
@@ -40,11 +32,7 @@ def named(option: str, name: str) -> Callable[..., Any]:
 
 
 def called(function: Callable[..., Any], option: str, name: str, **options: Any) -> Any:
-    """What it gives, with those of the options that it takes.
-
-    Raises:
-        ValueError: it fails.
-    """
+    """What it gives, with those of the options that it takes."""
     try:
         return function(**{k: v for k, v in options.items() if takes(function, k)})
     except Exception as error:

@@ -23,22 +23,17 @@ def check_memory(
 ) -> None:
     """Raises a ValueError if networks cannot be trained on batches of these images.
 
-    Nothing is computed. Less memory may still be too little: an estimate, from below.
-
-    Args:
-        model: the network.
-        variables: their shapes.
-        images: shape of a batch, of all devices together.
-        seeds: number of networks.
+    Nothing is computed: `variables` are shapes, and `images` the shape of a batch of all
+    devices together. Less memory may still be too little: an estimate, from below.
     """
     params = variables["params"]
     rest = {name: tree for name, tree in variables.items() if name != "params"}
 
     def pull_back(params: Any, rest: Any, images: jax.Array, key: jax.Array) -> Any:
         def forward(params: Any) -> Any:
-            variables, options = {"params": params, **rest}, {"mutable": list(rest)}
+            variables = {"params": params, **rest}
             logits, updated = model.apply(
-                variables, images, train=True, rngs=key, **options
+                variables, images, train=True, rngs=key, mutable=list(rest)
             )
             return logits, dict(updated)
 
@@ -62,10 +57,6 @@ def check_memory(
 
 
 def size_in_bytes(tree: Any) -> int:
-    """Of arrays, or of their shapes.
-
-    >>> size_in_bytes({"a": jax.ShapeDtypeStruct((10**9, 10**9), "float32")})
-    4000000000000000000
-    """
+    """Of arrays, or of their shapes."""
     leaves = jax.tree.leaves(tree)
     return sum(int(leaf.size) * leaf.dtype.itemsize for leaf in leaves)

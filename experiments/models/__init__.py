@@ -45,20 +45,12 @@ def build(
 ) -> Any:
     """The network of that name.
 
+    That is one in `MODELS`; wrn{d}-{k}, the WideResNet of that depth and factor; or one
+    of one's own as `"package.module:name"`, which may need the images' `channels`.
+
     `apply(variables, images, train=False)` takes images `(batch, height, width,
-    channels)` and returns float32 logits `(batch, classes)`.
-
-    Args:
-        name: one in `MODELS`; wrn{d}-{k}: the WideResNet of that depth and factor; or one
-            of one's own as `"package.module:name"`, see `experiments.models.own`.
-        classes: number of classes.
-        channels: of the images; for networks of one's own.
-        width: multiplies the channels.
-        activation: a name in `ACTIVATIONS`.
-        dtype: to compute in; the weights are float32.
-
-    Raises:
-        ValueError: there is no such network or activation, or a width of 0 or less.
+    channels)` and returns float32 logits `(batch, classes)`. The weights are float32,
+    whatever `dtype` is computed in.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(
@@ -69,13 +61,8 @@ def build(
     options = {"width": width, "activation": activation, "dtype": jnp.dtype(dtype)}
     if is_own(name):
         return own_network(name, classes=classes, channels=channels, **options)
-    return constructor(name)(classes=classes, **options)
-
-
-def constructor(name: str) -> Callable[..., nn.Module]:
-    """What makes the network of that name; raises as `build` does."""
     if name in MODELS:
-        return MODELS[name]
+        return MODELS[name](classes=classes, **options)
     numbers = re.fullmatch(r"wrn([0-9]{1,3})-([0-9]{1,6})", name)
     if not numbers:
         (closest,) = difflib.get_close_matches(name, MODELS, n=1, cutoff=0)
@@ -91,4 +78,4 @@ def constructor(name: str) -> Callable[..., nn.Module]:
         )
     if k < 1:
         raise ValueError(f"--model is {name!r}, of factor {k}; expected 1 or more")
-    return partial(WideResNet, depth=depth, k=k)
+    return WideResNet(classes=classes, depth=depth, k=k, **options)

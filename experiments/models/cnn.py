@@ -12,9 +12,6 @@ class CNN(Classifier):
 
     Each conv is followed by batch normalisation if `batch_norm`, the activation, and 2x2
     max pooling. The initialization is LeCun's, Flax's default.
-
-    Attributes:
-        batch_norm: whether to normalise each conv's output.
     """
 
     batch_norm: bool = True

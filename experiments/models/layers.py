@@ -1,6 +1,6 @@
 """What the networks are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,24 +21,15 @@ HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Classifier(nn.Module):
-    """What all the networks have in common.
-
-    Attributes:
-        classes: number of classes.
-        width: multiplies the channels.
-        activation: a name in `ACTIVATIONS`.
-        dtype: to compute in; the weights are float32.
-        momentum: of the running averages of batch normalisation.
-        smallest_image: height and width of the smallest image that it can take.
-    """
+    """What all the networks have in common."""
 
     classes: int
-    width: float = 1.0
+    width: float = 1.0  # multiplies the channels
     activation: str = "relu"
-    dtype: Any = jnp.float32
-    momentum: float = 0.9
+    dtype: Any = jnp.float32  # to compute in; the weights are float32
+    momentum: float = 0.9  # of the running averages
 
-    smallest_image = 1
+    smallest_image = 1  # height and width of what it can take
 
     def activate(self, x: jax.Array) -> jax.Array:
         """The activation."""
@@ -53,24 +44,39 @@ class Classifier(nn.Module):
             dtype=self.dtype,
         )
 
+    def residual(
+        self,
+        block_type: type["Block"],
+        channels: int,
+        blocks: Sequence[int],
+        norm: Callable[[], BatchNorm],
+        x: jax.Array,
+    ) -> jax.Array:
+        """Stages of blocks, each of twice the channels, at half the height."""
+        number = 0
+        for stage, count in enumerate(blocks):
+            for block in range(count):
+                x = block_type(
+                    scaled(channels * 2**stage, self.width),
+                    stride=2 if stage and not block else 1,
+                    activation=self.activate,
+                    norm=norm,
+                    dtype=self.dtype,
+                    name=f"Block_{number}",
+                )(x)
+                number += 1
+        return x
+
     def logits(self, features: jax.Array) -> jax.Array:
         """The linear layer, `(batch, classes)`."""
         return nn.Dense(self.classes, dtype=self.dtype)(features).astype(jnp.float32)
 
 
 class Block(nn.Module):
-    """What residual blocks have in common.
-
-    Attributes:
-        channels: of its maps.
-        stride: of one of its convs.
-        activation: between its convs.
-        norm: makes a batch normalisation.
-        dtype: to compute in.
-    """
+    """What residual blocks have in common."""
 
     channels: int
-    stride: int
+    stride: int  # of one of its convs
     activation: Callable[[jax.Array], jax.Array]
     norm: Callable[[], nn.Module]
     dtype: Any
@@ -81,22 +87,9 @@ class Block(nn.Module):
 
 
 def conv(
-    channels: int,
-    window: int,
-    stride: int = 1,
-    *,
-    dtype: Any,
-    use_bias: bool = False,
+    channels: int, window: int, stride: int = 1, *, dtype: Any, use_bias: bool = False
 ) -> nn.Conv:
-    """A convolution that is padded as much on every side.
-
-    Args:
-        channels: that come out.
-        window: height and width of the kernel, an odd number.
-        stride: along both axes.
-        dtype: to compute in.
-        use_bias: whether it adds a number to each channel.
-    """
+    """A convolution of an odd window, padded as much on every side."""
     return nn.Conv(
         channels,
         (window, window),
@@ -111,9 +104,6 @@ def conv(
 
 def scaled(channels: int, width: float) -> int:
     """That many channels, times `width`.
-
-    Raises:
-        ValueError: there would be none.
 
     >>> scaled(64, 0.25)
     16

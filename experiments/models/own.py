@@ -21,7 +21,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import nnx, traverse_util
+from flax import nnx
 
 from convsim_jax.flax import FeatureMaps, capture_feature_maps
 from experiments.models.layers import ACTIVATIONS
@@ -39,15 +39,7 @@ DEFAULTS = {"width": 1.0, "activation": "relu", "dtype": jnp.dtype("float32")}
 
 
 def own_network(name: str, **options: Any) -> Any:
-    """The network of that name, which is called as those of `experiments.models` are.
-
-    Args:
-        name: `package.module:name`.
-        **options: as `build` takes them.
-
-    Raises:
-        ValueError: it cannot be made, or takes none of an option that is not the default.
-    """
+    """The network of that name, which is called as those of `experiments.models` are."""
     make = named("--model", name)
     for option, default in DEFAULTS.items():
         if options[option] != default and not takes(make, option):
@@ -113,15 +105,10 @@ class Moded(nn.Module):
 
 @dataclass(frozen=True)
 class NNXNetwork:
-    """An NNX module, called as a Linen module is: the arrays that it holds are variables.
+    """An NNX module, called as a Linen module is: its arrays are variables."""
 
-    Attributes:
-        make: the module, of a random key.
-        network: the same with shapes in place of arrays.
-    """
-
-    make: Callable[[jax.Array], nnx.Module]
-    network: nnx.Module
+    make: Callable[[jax.Array], nnx.Module]  # of a random key
+    network: nnx.Module  # with shapes in place of arrays
 
     def init(self, key: jax.Array, images: jax.Array) -> dict[str, Any]:
         """Parameters, and all else that it holds but random states."""
@@ -169,16 +156,11 @@ def _split(module: nnx.Module) -> Any:
 def _variables(module: nnx.Module) -> dict[str, Any]:
     _, params, _, rest = _split(module)
     parts = {"params": params, "state": rest}
-    # Numbers of layers in a list become text, as in a checkpoint.
-    return {
-        name: traverse_util.unflatten_dict(
-            {
-                tuple(map(str, path)): leaf
-                for path, leaf in traverse_util.flatten_dict(
-                    nnx.to_pure_dict(state)
-                ).items()
-            }
-        )
-        for name, state in parts.items()
-        if state
-    }
+    return {k: _as_text(nnx.to_pure_dict(state)) for k, state in parts.items() if state}
+
+
+def _as_text(tree: Any) -> Any:
+    """Numbers of layers in a list become text, as in a checkpoint."""
+    if not isinstance(tree, dict):
+        return tree
+    return {str(key): _as_text(branch) for key, branch in tree.items()}

@@ -12,17 +12,11 @@ from experiments.models.layers import Block, Classifier, conv, scaled
 class ResNet(Classifier):
     """A stem, four stages of residual blocks, and a linear layer.
 
-    A stage has twice the channels of the one before it and a quarter of its pixels. The
-    stem is a 3x3 conv, as is usual for CIFAR-10, or that of ImageNet: a 7x7 conv of
+    The stem is a 3x3 conv, as is usual for CIFAR-10, or that of ImageNet: a 7x7 conv of
     stride 2, and max pooling of 3x3 pixels with stride 2.
-
-    Attributes:
-        blocks: number of blocks of each stage.
-        bottleneck: whether the blocks are of 1x1, 3x3 and 1x1 convs, else of two 3x3.
-        imagenet: whether the stem is that of ImageNet.
     """
 
-    blocks: Sequence[int] = (2, 2, 2, 2)
+    blocks: Sequence[int] = (2, 2, 2, 2)  # of each stage
     bottleneck: bool = False
     imagenet: bool = False
 
@@ -41,18 +35,7 @@ class ResNet(Classifier):
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         block_type = Bottleneck if self.bottleneck else BasicBlock
-        number = 0
-        for stage, blocks in enumerate(self.blocks):
-            for block in range(blocks):
-                x = block_type(
-                    scaled(64 * 2**stage, self.width),
-                    stride=2 if stage and not block else 1,
-                    activation=self.activate,
-                    norm=norm,
-                    dtype=self.dtype,
-                    name=f"Block_{number}",
-                )(x)
-                number += 1
+        x = self.residual(block_type, 64, self.blocks, norm, x)
         return self.logits(x.mean((1, 2)))
 
 

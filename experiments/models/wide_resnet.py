@@ -11,10 +11,7 @@ class WideResNet(Classifier):
 
     WideResNet-d-k: d convs along the way, shortcuts counted, and k times the channels of
     the ResNet for CIFAR-10: 16k, 32k and 64k. `width` multiplies the first conv's 16 too.
-
-    Attributes:
-        depth: d, which is 4 more than a multiple of 6.
-        k: the factor of the channels.
+    The depth d is 4 more than a multiple of 6.
     """
 
     depth: int = 28
@@ -27,17 +24,8 @@ class WideResNet(Classifier):
         """Logits `(batch, classes)` of images `(batch, height, width, channels)`."""
         norm = self.norm(train)
         x = conv(scaled(16, self.width), 3, dtype=self.dtype)(images)
-        blocks = (self.depth - 4) // 6
-        for stage in range(3):
-            for block in range(blocks):
-                x = PreActivationBlock(
-                    scaled(16 * self.k * 2**stage, self.width),
-                    stride=2 if stage and not block else 1,
-                    activation=self.activate,
-                    norm=norm,
-                    dtype=self.dtype,
-                    name=f"Block_{stage * blocks + block}",
-                )(x)
+        blocks = ((self.depth - 4) // 6,) * 3
+        x = self.residual(PreActivationBlock, 16 * self.k, blocks, norm, x)
         return self.logits(self.activate(norm()(x)).mean((1, 2)))
 
 

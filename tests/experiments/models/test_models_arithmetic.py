@@ -1,7 +1,5 @@
 """What the networks compute, against the same written out."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,10 +8,10 @@ import pytest
 
 from experiments.models import build
 from experiments.models.resnet import ResNet
-from experiments.models.wide_resnet import WideResNet
 
 pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation
 RANDOM = np.random.default_rng(0)
+BOTTLENECKS = {"blocks": (1, 1), "bottleneck": True, "imagenet": True}
 
 
 def conv(layer, x, stride=1):
@@ -32,6 +30,10 @@ def norm(layer, x):
     return x * layer["scale"] + layer["bias"]
 
 
+def dense(params, x):
+    return x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+
+
 def plain_wide_resnet(params, x):
     """WideResNet-10-1: its first block keeps the shape, the others do not."""
     x = conv(params["Conv_0"], x)
@@ -41,8 +43,7 @@ def plain_wide_resnet(params, x):
         y = nn.relu(norm(block["BatchNorm_1"], conv(block["Conv_0"], active, stride)))
         x = conv(block["Conv_2"], active, stride) if number else x
         x = x + conv(block["Conv_1"], y)
-    x = nn.relu(norm(params["BatchNorm_0"], x)).mean((1, 2))
-    return x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    return dense(params, nn.relu(norm(params["BatchNorm_0"], x)).mean((1, 2)))
 
 
 def plain_bottlenecks(params, x):
@@ -59,8 +60,7 @@ def plain_bottlenecks(params, x):
         y = nn.relu(norm(norms[1], conv(block["Conv_1"], y, stride)))
         y = norm(norms[2], conv(block["Conv_2"], y))
         x = nn.relu(y + norm(norms[3], conv(block["Conv_3"], x, stride)))
-    x = x.mean((1, 2))
-    return x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    return dense(params, x.mean((1, 2)))
 
 
 def plain_vgg(params, x):
@@ -72,39 +72,30 @@ def plain_vgg(params, x):
             layer += 1
         batch, height, width, channels = x.shape
         x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
-    x = x.reshape(batch, channels)
-    return x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    return dense(params, x.reshape(batch, channels))
 
 
-def plain_cnn(params, x, batch_norm=True):
+def plain_cnn(params, x):
     for layer in range(3):
-        x = conv(params[f"Conv_{layer}"], x)
-        if batch_norm:
-            x = norm(params[f"BatchNorm_{layer}"], x)
-        else:
-            x = x + params[f"Conv_{layer}"]["bias"]
+        x = norm(params[f"BatchNorm_{layer}"], conv(params[f"Conv_{layer}"], x))
         x = nn.max_pool(nn.elu(x), (2, 2), strides=(2, 2))
-    x = x.reshape(len(x), -1)
-    return x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    return dense(params, x.reshape(len(x), -1))
+
+
+def plain_cnn_without_norm(params, x):
+    for layer in range(3):
+        x = conv(params[f"Conv_{layer}"], x) + params[f"Conv_{layer}"]["bias"]
+        x = nn.max_pool(nn.relu(x), (2, 2), strides=(2, 2))
+    return dense(params, x.reshape(len(x), -1))
 
 
 @pytest.mark.parametrize(
     ("model", "plain", "size"),
     [
         (build("cnn", classes=3, width=1 / 8, activation="elu"), plain_cnn, 9),
-        (
-            build("cnn-plain", classes=3, width=1 / 8, activation="elu"),
-            partial(plain_cnn, batch_norm=False),
-            8,
-        ),
-        (WideResNet(classes=3, depth=10, k=1, width=0.25), plain_wide_resnet, 6),
-        (
-            ResNet(
-                classes=3, blocks=(1, 1), bottleneck=True, imagenet=True, width=1 / 32
-            ),
-            plain_bottlenecks,
-            18,
-        ),
+        (build("cnn-plain", classes=3, width=1 / 8), plain_cnn_without_norm, 8),
+        (build("wrn10-1", classes=3, width=0.25), plain_wide_resnet, 6),
+        (ResNet(classes=3, width=1 / 32, **BOTTLENECKS), plain_bottlenecks, 18),
         (build("vgg19", classes=3, width=1 / 64), plain_vgg, 32),
     ],
 )
@@ -127,6 +118,6 @@ def test_networks_compute_what_was_published(model, plain, size):
 def test_the_cnn_starts_as_flax_layers_do():
     model = build("cnn", classes=3, width=1 / 8)
     images, key = jnp.zeros((1, 8, 8, 1)), jax.random.key(1)
-    kernel = model.init(key, images)["params"]["Conv_2"]["kernel"]
+    kernel = jax.jit(model.init)(key, images)["params"]["Conv_2"]["kernel"]
     assert kernel.shape == (3, 3, 8, 16)
     np.testing.assert_allclose(kernel.std(), (1 / (9 * 8)) ** 0.5, rtol=0.1)  # LeCun's

@@ -17,9 +17,7 @@ MOMENTUM = 0.8
 
 def networks(**options):
     """Ours and Flax's, of the same variables."""
-    return BatchNorm(momentum=MOMENTUM, **options), nn.BatchNorm(
-        momentum=MOMENTUM, **options
-    )
+    return [norm(momentum=MOMENTUM, **options) for norm in (BatchNorm, nn.BatchNorm)]
 
 
 @pytest.fixture
@@ -42,30 +40,24 @@ def maps(request):
 
 
 def test_variables_training_and_scoring_are_those_of_flax(variables, maps, relaxed_jax):
-    chex.assert_trees_all_equal(
-        *(
-            model.init(jax.random.key(0), maps)
-            for model in networks(use_running_average=False)
-        )
-    )
+    @partial(jax.jit, static_argnums=0)
+    def all_of(model, variables, maps):
+        started = model.init(jax.random.key(0), maps, use_running_average=False)
+        scored = model.apply(variables, maps, use_running_average=True)
 
-    def trained(model, params, maps):
-        y, updated = model.apply(
-            {**variables, "params": params}, maps, mutable=["batch_stats"]
-        )
-        return (jnp.sin(y) * jnp.arange(5.0)).sum(), (y, updated)
+        def trained(params, maps):
+            given = {**variables, "params": params}
+            y, updated = model.apply(
+                given, maps, use_running_average=False, mutable=["batch_stats"]
+            )
+            return (jnp.sin(y) * jnp.arange(5.0)).sum(), (y, updated)
 
-    trainings = [
-        jax.value_and_grad(partial(trained, model), (0, 1), has_aux=True)(
-            variables["params"], maps
-        )
-        for model in networks(use_running_average=False)
-    ]
-    chex.assert_trees_all_close(*trainings, rtol=2e-5, atol=2e-5)
-    evaluations = [
-        model.apply(variables, maps) for model in networks(use_running_average=True)
-    ]
-    chex.assert_trees_all_close(*evaluations, rtol=1e-5, atol=1e-5)
+        loss_and_slopes = jax.value_and_grad(trained, (0, 1), has_aux=True)
+        return started, scored, loss_and_slopes(variables["params"], maps)
+
+    ours, flax = (all_of(model, variables, maps) for model in networks())
+    chex.assert_trees_all_equal(ours[0], flax[0])
+    chex.assert_trees_all_close(ours[1:], flax[1:], rtol=2e-5, atol=2e-5)
 
 
 def test_half_precision_sums_in_float32(variables, relaxed_jax):
@@ -86,7 +78,7 @@ def test_maps_without_variance_have_a_finite_slope(variables):
     def total(maps):
         return jnp.square(model.apply(variables, maps, mutable=["batch_stats"])[0]).sum()
 
-    slope = jax.grad(total)(jnp.ones((8, 5)))
+    slope = jax.jit(jax.grad(total))(jnp.ones((8, 5)))
     assert np.isfinite(slope).all()
 
 
@@ -98,11 +90,11 @@ def test_its_result_counts_as_the_maps_before_the_activation(variables, relaxed_
             x = BatchNorm(use_running_average=True, momentum=MOMENTUM, name="norm")(x)
             return nn.relu(x)
 
-    images = jnp.asarray(np.random.default_rng(2).normal(size=(2, 6, 6, 3)), jnp.float32)
-    conv = nn.Conv(5, (3, 3)).init(jax.random.key(0), images)["params"]
-    params = {"conv": conv, "norm": variables["params"]}
+    draw = np.random.default_rng(2).standard_normal
+    images = draw((2, 6, 6, 3)).astype("f4")
+    conv = {"kernel": draw((3, 3, 3, 5)).astype("f4"), "bias": draw(5).astype("f4")}
     variables = {
-        "params": params,
+        "params": {"conv": conv, "norm": variables["params"]},
         "batch_stats": {"norm": variables["batch_stats"]},
     }
     maps = capture_feature_maps(Network(), images, variables=variables)["conv"].before
