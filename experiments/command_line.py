@@ -31,21 +31,20 @@ def run(
 ) -> int:
     """Parses the command line into `config`, runs `main` on it.
 
+    A `ValueError` or `OSError` that `main` raises is taken as bad input, and so is the
+    memory that it lacks.
+
     Args:
-        main: does the work; a `ValueError` or `OSError` that it raises is taken as
-            bad input, and so is the memory that it lacks. It may return an exit code.
-        config: dataclass whose fields, with their docstrings, are the options. All
-            have defaults.
+        main: does the work; it may return an exit code.
+        config: dataclass whose fields, all with defaults, are the options.
         argv: arguments, default those of the process.
-        prog: the command as a user types it, shown by `--help`.
+        prog: the command as a user types it.
         description: what `--help` says first. Tyro joins the lines of a paragraph.
-        defaults: from the arguments, the values that all others start from; None for
-            those of the dataclass.
+        defaults: from the arguments, the values that all others start from.
 
     Returns:
         Exit code: that of `main`, by default 0; 2 after bad input, with one line
-        `error: ...` on stderr; 130 when interrupted. `--help` leaves through
-        `SystemExit(0)`.
+        `error: ...` on stderr; 130 when interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # "±" need not end a run
         sys.stdout.reconfigure(errors="replace")
@@ -86,11 +85,7 @@ def leave(code: int) -> NoReturn:
 
 
 def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
-    """What the arguments say, as Tyro reads them.
-
-    Raises:
-        ValueError: an option is unknown, or has a value of another kind.
-    """
+    """What the arguments say, as Tyro reads them."""
     boxed = io.StringIO()
     try:
         with contextlib.redirect_stderr(boxed):
@@ -175,9 +170,7 @@ def check_fraction(config: object, *names: str) -> None:
 def unset(metavar: str, meaning: str) -> object:
     """Marks, in `Annotated`, an option whose default None means something.
 
-    Args:
-        metavar: what `--help` calls the option's value.
-        meaning: what `--help` says the default is.
+    `meaning` is what `--help` says the default is.
     """
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {meaning})")
 

@@ -18,17 +18,11 @@ IMAGES_AT_ONCE = 16
 
 
 class Kernels(NamedTuple):
-    """Of each conv kernel of a network, `(layers,)`; the seeds, if any, come first.
+    """Of each conv kernel of a network, `(layers,)`; the seeds, if any, come first."""
 
-    Attributes:
-        norm: of the whole kernel.
-        paper_loss: Convolutional Similarity, matched channels.
-        scale_free_loss: scale-free, cross channels, in [0, 1].
-    """
-
-    norm: chex.Array
-    paper_loss: chex.Array
-    scale_free_loss: chex.Array
+    norm: chex.Array  # of the whole kernel
+    paper_loss: chex.Array  # Convolutional Similarity, matched channels
+    scale_free_loss: chex.Array  # scale-free, cross channels, in [0, 1]
 
     def total(self) -> "Kernels":
         """Of the network: losses are summed over layers, squares for the norm."""
@@ -40,34 +34,21 @@ class Kernels(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Conv layers of a network, one a seed; arrays are `(seeds, layers)`.
+    """Conv layers of a network, one a seed; arrays are `(seeds, layers)`."""
 
-    Attributes:
-        names: path of each kernel, such as `Conv_0/kernel`.
-        shapes: of each kernel.
-        norm: of each kernel.
-        paper_loss: Convolutional Similarity, matched channels.
-        scale_free_loss: scale-free, cross channels, in [0, 1].
-        before: feature-map similarity before the activation.
-        after: the same after the activation.
-        before_centered: of maps from which their mean over the pixels is taken.
-        after_centered: likewise.
-        effective_before: effective number of maps before the activation, from 1 to M;
-            None in records of earlier versions.
-        effective_after: the same after the activation.
-    """
-
-    names: list[str]
-    shapes: list[list[int]]
-    norm: np.ndarray
-    paper_loss: np.ndarray
-    scale_free_loss: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    before_centered: np.ndarray
+    names: list[str]  # path of each kernel, such as `Conv_0/kernel`
+    shapes: list[list[int]]  # of each kernel
+    norm: np.ndarray  # of each kernel
+    paper_loss: np.ndarray  # Convolutional Similarity, matched channels
+    scale_free_loss: np.ndarray  # scale-free, cross channels, in [0, 1]
+    before: np.ndarray  # feature-map similarity before the activation
+    after: np.ndarray  # the same after the activation
+    before_centered: np.ndarray  # of maps from which their mean over the pixels is taken
     after_centered: np.ndarray
+    # effective number of maps before the activation, from 1 to M; None in records
+    # of earlier versions
     effective_before: np.ndarray | None = None
-    effective_after: np.ndarray | None = None
+    effective_after: np.ndarray | None = None  # the same after the activation
 
 
 def measure_kernels(params: chex.ArrayTree, options: Options) -> Kernels:
@@ -95,15 +76,9 @@ def measure_maps(
     """Feature maps of every layer, before and after the activation, `(6, layers)`.
 
     The first two rows are their similarity, the next two that of centered maps, the last
-    two the effective numbers of maps.
-
-    Args:
-        model: the network. Layers whose maps cannot be seen, such as those that it scans
-            over, have NaN.
-        variables: of one network, which is run in evaluation mode.
-        images: of the similarity, those left over after a multiple of `IMAGES_AT_ONCE`
-            are left out.
-        options: with what the network does with its kernels.
+    two the effective numbers of maps. The network runs in evaluation mode; layers whose
+    maps cannot be seen, such as those that it scans over, have NaN. Of the similarity,
+    images left over after a multiple of `IMAGES_AT_ONCE` are left out.
     """
     found = cs.conv_kernels(variables["params"], layers=options.layers)
     layers = [path.rpartition("/")[0] for path in found]
@@ -159,12 +134,8 @@ def layers_of(
 ) -> Layers:
     """What was measured, with the names and shapes of the layers.
 
-    Args:
-        order: paths of the conv kernels, in the order of the result.
-        params: of one network.
-        kernels: from `measure_kernels`, of all seeds.
-        maps: from `measure_maps`, `(seeds, 6, layers)`.
-        options: as of those.
+    `order` has the paths of the kernels, as the result has them; `kernels` and `maps`,
+    `(seeds, 6, layers)`, are what was measured of all seeds.
     """
     found = cs.conv_kernels(params, layers=options.layers)
     paths = list(found)

@@ -30,14 +30,7 @@ class Display:
         self._closed = ""
 
     def reach(self, epoch: int, step: int, loss: float, rate: float) -> None:
-        """Shows that `step` steps of an epoch are done.
-
-        Args:
-            epoch: counted from 1.
-            step: number of steps done.
-            loss: mean of them.
-            rate: images a second.
-        """
+        """Shows that `step` steps of an epoch are done, with their mean loss."""
         done = (epoch - 1) * self._steps + step
         self._progress.update(
             self._task,

@@ -26,59 +26,36 @@ UNREADABLE = (
 
 
 class Epoch(NamedTuple):
-    """One epoch; the seeds along the first axis of each array.
+    """One epoch; the seeds along the first axis of each array."""
 
-    Attributes:
-        epoch: counted from 1; 0 is the network before training.
-        seconds: time it took, scoring and measuring left out.
-        images_per_second: images trained on, of all seeds together, in a second.
-        learning_rate: at its last step.
-        loss: mean training loss, `(seeds,)`.
-        train_accuracy: percentage of the training images right, as they were trained on.
-        accuracy: percentage of the validation images right; NaN without any.
-        paper_loss: the paper's loss of the kernels, summed over layers.
-        scale_free_loss: the scale-free cross-channel loss, summed over layers.
-        norm: of all conv kernels together.
-    """
-
-    epoch: int
-    seconds: float
-    images_per_second: float
-    learning_rate: float
-    loss: np.ndarray
+    epoch: int  # counted from 1; 0 is the network before training
+    seconds: float  # time it took, scoring and measuring left out
+    images_per_second: float  # images trained on, of all seeds together, in a second
+    learning_rate: float  # at its last step
+    loss: np.ndarray  # mean training loss, `(seeds,)`
+    # percentage of the training images right, as they were trained on
     train_accuracy: np.ndarray
-    accuracy: np.ndarray
-    paper_loss: np.ndarray
-    scale_free_loss: np.ndarray
-    norm: np.ndarray
+    accuracy: np.ndarray  # percentage of the validation images right; NaN without any
+    paper_loss: np.ndarray  # the paper's loss of the kernels, summed over layers
+    scale_free_loss: np.ndarray  # the scale-free cross-channel loss, summed over layers
+    norm: np.ndarray  # of all conv kernels together
 
 
 class Outcome(NamedTuple):
-    """What a run came to.
+    """What a run came to."""
 
-    Attributes:
-        parameters: number of parameters of the network.
-        scored: name of the split that `accuracy` is of, `"test"`.
-        images: number of images scored.
-        accuracy: percentage right, of the chosen network, `(seeds,)`; NaN of a seed that
-            diverged.
-        chosen_epoch: whose network was chosen, by the validation images; the last
-            without any.
-        diverged_at: epoch in which a seed diverged; 0 if it did not.
-        seconds: of all epochs.
-        start: the conv layers before training, after the initialization.
-        end: the conv layers of the chosen network.
-    """
-
-    parameters: int
-    scored: str
-    images: int
+    parameters: int  # number of parameters of the network
+    scored: str  # name of the split that `accuracy` is of, `"test"`
+    images: int  # number of images scored
+    # percentage right, of the chosen network, `(seeds,)`; NaN of a seed that
+    # diverged
     accuracy: np.ndarray
+    # whose network was chosen, by the validation images; the last without any
     chosen_epoch: np.ndarray
-    diverged_at: np.ndarray
-    seconds: float
-    start: Layers
-    end: Layers
+    diverged_at: np.ndarray  # epoch in which a seed diverged; 0 if it did not
+    seconds: float  # of all epochs
+    start: Layers  # the conv layers before training, after the initialization
+    end: Layers  # the conv layers of the chosen network
 
     @property
     def all_diverged(self) -> bool:
@@ -87,19 +64,12 @@ class Outcome(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run: done, or as far as it has come.
+    """A run: done, or as far as it has come."""
 
-    Attributes:
-        folder: the run folder.
-        config: the options, and how and where they were run.
-        history: the epochs that are done.
-        outcome: what the run came to; None while it is going.
-    """
-
-    folder: Path
-    config: dict[str, Any]
-    history: list[Epoch]
-    outcome: Outcome | None
+    folder: Path  # the run folder
+    config: dict[str, Any]  # the options, and how and where they were run
+    history: list[Epoch]  # the epochs that are done
+    outcome: Outcome | None  # what the run came to; None while it is going
 
     @property
     def options(self) -> dict[str, Any]:
@@ -118,12 +88,7 @@ class Run(NamedTuple):
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run folder.
-
-    Raises:
-        ValueError: it is no run folder, or a file in it is damaged.
-        OSError: a file cannot be read.
-    """
+    """Reads a run folder."""
     config = _read(folder / "config.json", _config)
     if config is None:
         raise ValueError(f"{folder} holds no config.json; expected a run folder")
@@ -131,20 +96,12 @@ def read_run(folder: Path) -> Run:
 
 
 def read_history(folder: Path) -> list[Epoch]:
-    """The epochs of `history.json`; none if it is not there yet.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """The epochs of `history.json`; none if it is not there yet."""
     return _read(folder / "history.json", _history) or []
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """What `results.json` holds; None if it is not there yet.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """What `results.json` holds; None if it is not there yet."""
     return _read(folder / "results.json", _outcome)
 
 
@@ -161,16 +118,7 @@ def read_kernels(folder: Path) -> dict[str, np.ndarray] | None:
 
 
 def write_kernels(folder: Path, **kernels: Mapping[str, Any]) -> None:
-    """Writes `kernels.npz`.
-
-    Args:
-        folder: the run's.
-        **kernels: `start` and, once it is known, `end`: the first seed's kernels by path,
-            as `cs.conv_kernels` finds them.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Writes `kernels.npz`: the first seed's kernels by path, `start` and `end`."""
     arrays = {
         f"{when}/{path}": np.asarray(kernel)
         for when, found in kernels.items()
@@ -181,11 +129,7 @@ def write_kernels(folder: Path, **kernels: Mapping[str, Any]) -> None:
 
 
 def revived(kind: type, content: Any) -> Any:
-    """A named tuple, of what JSON has of it; fields with a default may be missing.
-
-    Raises:
-        ValueError: it has other fields, or values of another kind.
-    """
+    """A named tuple, of what JSON has of it; fields with a default may be missing."""
     fields = instance_of(dict, content)
     kinds = get_type_hints(kind)
     needed = kinds.keys() - getattr(kind, "_field_defaults", {}).keys()

@@ -29,12 +29,7 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `path`, complete, if nothing raises.
-
-    Raises:
-        ValueError: `path` holds something already.
-        OSError: it cannot be written.
-    """
+    """A folder to write to, which becomes `path`, complete, if nothing raises."""
     with writing(path):
         if path.exists() and any(path.iterdir()):
             raise ValueError(
@@ -49,11 +44,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def fresh(path: Path) -> Path:
-    """Makes a folder of that name, or of `path-2`, `path-3` where there is one already.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """Makes a folder of that name, or of `path-2`, `path-3` where it is taken."""
     numbered = (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
     for candidate in itertools.chain([path], numbered):
         with writing(candidate), suppress(FileExistsError):
@@ -82,10 +73,9 @@ def claim(
         options: all that the results depend on, as JSON has it.
         about: what else to note in `config.json`.
         name: of the option that says where the folder is, for errors.
-        settled: by option, what it stands for beyond its value, such as the images of a
-            dataset: noted, and to be the same where it was noted before.
-        growing: options that may be larger than before; then the results, which are of
-            less, are deleted.
+        settled: by option, what it stands for, such as the images of a dataset: to be
+            the same where it was noted before.
+        growing: options that may be larger than before; then the results are deleted.
 
     Raises:
         ValueError: the folder holds results of other options, or anything else.
@@ -163,11 +153,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads what `write_json` wrote.
-
-    Raises:
-        ValueError: the file is no JSON.
-    """
+    """Reads what `write_json` wrote."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -233,7 +219,9 @@ def _check_same(
         before = earlier.get(name)
         if name in growing and isinstance(before, int) and before < value:
             continue
-        if name not in earlier or value not in (before, _resolved(before)):
+        # A path was noted as it was given, by earlier versions; now it is resolved.
+        known = before, os.path.realpath(before) if isinstance(before, str) else before
+        if name not in earlier or value not in known:
             raise ValueError(
                 f"{folder} holds results of other options: {flag(name)} is "
                 f"{json.dumps(value)}, and was {json.dumps(before)} in {path}"
@@ -246,11 +234,6 @@ def _check_same(
                 f"{flag(name)} no longer stands for what it did when the run in "
                 f"{path.parent} was begun: {_difference(value, before)}"
             )
-
-
-def _resolved(value: Any) -> Any:
-    """Of a path that was noted as it was given, what is noted now."""
-    return os.path.realpath(value) if isinstance(value, str) else value
 
 
 def _difference(value: Any, before: Any, where: str = "it") -> str:

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike
 
 import convsim_jax as cs
 from experiments import command_line
-from experiments.command_line import check_least, check_positive, flag, unset
+from experiments.command_line import check_least, check_most, check_positive, unset
 from experiments.interval import interval
 from experiments.run_folder import new_folder, versions, write_csv, write_json
 from experiments.table import aligned
@@ -70,46 +70,33 @@ MAX_VALUES = 2**26  # of one curve over all seeds: about 2 GiB of memory in all
 class Config:
     """How many seeds, of what, and where the results go."""
 
-    seeds: int = 5000
-    """Random draws of kernels and signal."""
-    steps: int = 300
-    """SGD steps of sections 4.1 and 4.3."""
-    rounds: int = 10
-    """Rounds of section 4.4, each with one SGD step on every trained pair."""
-    taps: int = 9
-    """Length of a kernel."""
-    signal_length: int = 64
-    """Length of the input signal."""
-    cosine_learning_rate: float = 0.1
-    """Learning rate of section 4.1, on the squared cosine of the kernels."""
-    learning_rate: float = 0.01
-    """Learning rate of sections 4.3 and 4.4, on Convolutional Similarity."""
-    first_seed: int = 0
-    """The first seed; the others follow it."""
+    seeds: int = 5000  # Random draws of kernels and signal.
+    steps: int = 300  # SGD steps of sections 4.1 and 4.3.
+    rounds: int = 10  # Rounds of section 4.4: one SGD step on every trained pair.
+    taps: int = 9  # Length of a kernel.
+    signal_length: int = 64  # Length of the input signal.
+    cosine_learning_rate: float = 0.1  # Of section 4.1, on the kernels' squared cosine.
+    learning_rate: float = 0.01  # Of sections 4.3 and 4.4, on Convolutional Similarity.
+    first_seed: int = 0  # The first seed; the others follow it.
+    # Run folder, new or empty.
     output: Annotated[Path | None, unset("PATH", "runs/theory-<time>")] = None
-    """Run folder, new or empty."""
 
     def check(self) -> None:
         """Raises a `ValueError` that names the first option out of range."""
         check_least(self, seeds=2, steps=1, rounds=1, taps=1, first_seed=0)
         check_least(self, signal_length=self.taps)
         check_positive(self, "cosine_learning_rate", "learning_rate")
-        most = MAX_VALUES // max(self.steps, 16 * self.rounds)
-        for name, bound in {"seeds": most, "first_seed": 2**32 - self.seeds}.items():
-            if (value := getattr(self, name)) > bound:
-                raise ValueError(f"{flag(name)} is {value}; expected {bound} or less")
+        check_most(self, seeds=MAX_VALUES // max(self.steps, 16 * self.rounds))
 
 
 class Descent(NamedTuple):
     """Two kernels under SGD. Over seeds, every array has one more axis in front."""
 
-    loss: jax.Array
-    """After 0, 1, ... steps."""
-    similarity: jax.Array
-    """|cosine| of the two feature maps without activation, then."""
+    loss: jax.Array  # after 0, 1, ... steps
+    similarity: jax.Array  # |cosine| of the two feature maps without activation, then
+    # `(before - after) / before` of the kernels' |cosine| and, for each activation,
+    # of the maps' against the first ones without activation.
     reductions: dict[str, jax.Array]
-    """`(before - after) / before` of the kernels' |cosine| and, for each activation,
-    of the maps' against the first ones without activation."""
 
 
 def valid_maps(kernel: jax.Array, signal: jax.Array) -> jax.Array:
@@ -169,8 +156,7 @@ def descend(
 def train_pairs(kernel: jax.Array, rate: float, rounds: int) -> jax.Array:
     """SGD on the CS of `TRAINED_PAIRS` of `(N, 1, 4)`, one step on each pair in turn.
 
-    Returns:
-        CS matrices after 0, 1, ..., rounds rounds: shape `(rounds + 1, 4, 4)`.
+    The CS matrices after 0, 1, ..., rounds rounds, `(rounds + 1, 4, 4)`.
     """
 
     def one_round(kernel: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
@@ -187,12 +173,8 @@ def train_pairs(kernel: jax.Array, rate: float, rounds: int) -> jax.Array:
 def over_seeds(experiment: Callable, config: Config, section: str, kernels: int) -> Any:
     """Runs `experiment(kernel, signal)` on the draws of all seeds in one program.
 
-    Returns:
-        What it returns, in NumPy arrays with an axis of seeds in front, without the
-        seeds that diverge.
-
-    Raises:
-        ValueError: fewer than two seeds are left.
+    Its results get an axis of seeds in front. Seeds that diverge are left out; a
+    `ValueError` where fewer than two are left.
     """
 
     def one(seed: jax.Array) -> Any:
@@ -218,12 +200,12 @@ def two_kernels(config: Config) -> dict[str, Descent]:
         "4.1": (lambda kernel: cosine(kernel) ** 2, config.cosine_learning_rate),
         "4.3": (pair_similarity, config.learning_rate),
     }
-
-    descents = {}
-    for section, (loss, rate) in losses.items():
-        one = partial(descend, loss=loss, rate=rate, steps=config.steps)
-        descents[section] = over_seeds(one, config, section, kernels=2)
-    return descents
+    return {
+        section: over_seeds(
+            partial(descend, loss=loss, rate=rate, steps=config.steps), config, section, 2
+        )
+        for section, (loss, rate) in losses.items()
+    }
 
 
 def four_kernels(config: Config) -> np.ndarray:

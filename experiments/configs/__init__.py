@@ -25,11 +25,7 @@ def names() -> list[str]:
 
 
 def configuration(name: str) -> Config:
-    """The configuration of that name, or of the run in that folder.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The configuration of that name, or of the run in that folder."""
     if name in names():
         module = importlib.import_module(f"experiments.configs.{name}")
         return dataclasses.replace(module.CONFIG, config=name)

@@ -22,24 +22,11 @@ from experiments.own_code import is_own
 
 
 def build_feed(config: Config, source: Source, track: Track) -> Feed:
-    """The images of a source as the options say: on the device, or streamed.
-
-    Args:
-        config: the options.
-        source: the dataset.
-        track: shows how far the decoding of images is.
-
-    Raises:
-        ValueError: the options do not fit the images, or an image cannot be read.
-    """
+    """The images of a source as the options say: on the device, or streamed."""
     if config.image_size is not None:
         return Streamed(
             source,
-            select(
-                source,
-                train_size=config.train_size,
-                validation=config.validation,
-            ),
+            select(source, train_size=config.train_size, validation=config.validation),
             config.batch_size,
             config.image_size,
             config.workers,
@@ -70,17 +57,8 @@ def build_engine(
 ) -> Engine:
     """The programs that train networks as the options say, on these images.
 
-    They serve every learning rate and strength: `Factors` are arguments of them.
-
-    Args:
-        config: the options; its method, strength and seeds are not looked at.
-        intervention: what is added in training.
-        feed: the images.
-        seeds: number of networks.
-        first_seed: of theirs, which follow each other.
-
-    Raises:
-        ValueError: there is no such model, or the images are too small for it.
+    They serve every learning rate and strength: `Factors` are arguments of them. The
+    method, strength and seeds of `config` are not looked at.
     """
     schedule = learning_rates(
         config.schedule, 1.0, config.milestones, config.epochs, feed.steps
@@ -115,13 +93,8 @@ def fitting_model(
 ) -> tuple[Any, cs.ConvLayers | None]:
     """The network that the options name, for these images.
 
-    Returns:
-        The network; and, of one of one's own, what it does with its kernels. The kernels
-        of the others are plain, but for strides, which the paper does not look at.
-
-    Raises:
-        ValueError: there is none, the images are too small or not those that it takes, or
-            training it would not fit into memory.
+    Also, of one of one's own, what it does with its kernels. The kernels of the others
+    are plain, but for strides, which the paper does not look at.
     """
     height, width, channels = feed.shape
     model = build(

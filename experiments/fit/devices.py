@@ -82,11 +82,7 @@ def together() -> Iterator[None]:
 
 
 def check_shared(folder: Path) -> None:
-    """Raises a `ValueError` in a process that does not see what the first has written.
-
-    Args:
-        folder: the run's, which the first process has claimed.
-    """
+    """Raises a `ValueError` in a process that does not see what the first has written."""
     if not (folder / "config.json").exists():
         raise ValueError(
             f"--output is {folder}, in which process {jax.process_index()} does not see "
@@ -95,23 +91,14 @@ def check_shared(folder: Path) -> None:
 
 
 def join() -> None:
-    """Joins the other processes of a run; to be called before JAX finds its devices.
-
-    Raises:
-        ValueError: there are none, or they cannot be reached.
-    """
+    """Joins the other processes of a run; to be called before JAX finds its devices."""
     numbers: dict[str, Any] = {}
-    for argument, name in {
-        "num_processes": "JAX_NUM_PROCESSES",
-        "process_id": "JAX_PROCESS_ID",
-    }.items():
+    for argument in ("num_processes", "process_id"):
+        name = f"JAX_{argument.upper()}"
         if name in os.environ:
-            try:
-                numbers[argument] = int(os.environ[name])
-            except ValueError:
-                raise ValueError(
-                    f"{name} is {os.environ[name]!r}; expected a whole number"
-                ) from None
+            if not os.environ[name].isdecimal():
+                raise ValueError(f"{name} is {os.environ[name]!r}; expected a number")
+            numbers[argument] = int(os.environ[name])
     try:
         jax.distributed.initialize(**numbers)
     except (ValueError, RuntimeError) as error:

@@ -47,49 +47,31 @@ OF_TRAINING = ("networks", "train", "train on", "close")
 
 
 class Chosen(NamedTuple):
-    """The best network so far of every seed, by what it scored.
+    """The best network so far of every seed, by what it scored."""
 
-    Attributes:
-        variables: as in `Network`.
-        score: the higher, the better; -inf before the first epoch.
-        epoch: counted from 1; 0 before the first.
-        diverged_at: epoch in which the loss or a weight was no longer finite; 0 while
-            all is well.
-    """
-
-    variables: Variables
-    score: jax.Array
-    epoch: jax.Array
+    variables: Variables  # as in `Network`
+    score: jax.Array  # the higher, the better; -inf before the first epoch
+    epoch: jax.Array  # counted from 1; 0 before the first
+    # epoch in which the loss or a weight was no longer finite; 0 while all is well
     diverged_at: jax.Array
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Compiles each program once, at its first call.
+    """Compiles each program once, at its first call."""
 
-    Attributes:
-        model: the network, as `experiments.models.build` makes it.
-        optimizer: `optimizer(factors)`, which may be traced: one program serves all.
-        seeds: number of networks.
-        mean: of each channel of the images.
-        deviation: likewise.
-        options: of Convolutional Similarity, as it is minimised and measured.
-        of_maps: a loss of the feature maps that is added in training.
-        label_smoothing: probability that is spread over all classes.
-        augment: whether to crop and flip images that are on the device.
-        first_seed: of the networks' seeds, which follow each other.
-    """
-
-    model: Any
+    model: Any  # the network, as `experiments.models.build` makes it
+    # `optimizer(factors)`, which may be traced: one program serves all
     optimizer: Callable[[Factors], optax.GradientTransformation]
-    seeds: int
-    mean: np.ndarray
+    seeds: int  # number of networks
+    mean: np.ndarray  # of each channel of the images
     deviation: np.ndarray
-    options: Options = PLAIN
+    options: Options = PLAIN  # of similarity, as it is minimised and measured
+    # a loss of the feature maps that is added in training
     of_maps: Decorrelation | None = None
-    label_smoothing: float = 0.0
-    augment: bool = False
-    first_seed: int = 0
+    label_smoothing: float = 0.0  # probability that is spread over all classes
+    augment: bool = False  # whether to crop and flip images that are on the device
+    first_seed: int = 0  # of the networks' seeds, which follow each other
     _programs: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
     _seconds: list[float] = field(default_factory=list, init=False, repr=False)
 
@@ -108,12 +90,7 @@ class Engine:
         initialize: Callable[[chex.ArrayTree], chex.ArrayTree],
         images: np.ndarray,
     ) -> Variables:
-        """Random weights, initialised, with running averages of `images`.
-
-        Args:
-            initialize: what is done to the random parameters of one network.
-            images: of training, uint8.
-        """
+        """Random weights, initialised, with running averages of `images`."""
         sample = np.zeros((1, *images.shape[1:]), np.float32)
 
         def random(seeds: jax.Array) -> Variables:
@@ -157,101 +134,59 @@ class Engine:
         """Takes some steps of an epoch on images that are on every device.
 
         A seed fixes the order of the images in each epoch, whatever else differs.
-
-        Args:
-            network: is used up.
-            factors: of the optimizer.
-            epoch: counted from 1.
-            steps: which ones, counted from 0.
-            batch_size: images a step.
-            images: all images of training.
+        `network` is used up; epochs are counted from 1 and steps from 0.
         """
-        count = len(images.labels)
 
         def train(
             network: Network,
-            images: Images,
-            seeds: jax.Array,
+            key: jax.Array,
             factors: Factors,
-            epoch: jax.Array,
+            images: Images,
             start: jax.Array,
             stop: jax.Array,
         ) -> Network:
-            def one(network: Network, seed: jax.Array) -> Network:
-                key = jax.random.fold_in(jax.random.key(seed), epoch)
-                order = jax.random.permutation(key, count)
+            order = jax.random.permutation(key, len(images.labels))
 
-                def step(number: jax.Array, network: Network) -> Network:
-                    rows = jax.lax.dynamic_slice_in_dim(
-                        order, number * batch_size, batch_size
-                    )
-                    rows = jax.lax.with_sharding_constraint(rows, by_row())
-                    pixels, labels = (x[rows] for x in images)
-                    draw = jax.random.fold_in(key, number)
-                    if self.augment:
-                        pixels = augmented(draw, pixels, CROP)
-                    return self._step(factors, network, Images(pixels, labels), draw)
+            def step(number: jax.Array, network: Network) -> Network:
+                rows = jax.lax.dynamic_slice_in_dim(
+                    order, number * batch_size, batch_size
+                )
+                rows = jax.lax.with_sharding_constraint(rows, by_row())
+                pixels, labels = (x[rows] for x in images)
+                draw = jax.random.fold_in(key, number)
+                if self.augment:
+                    pixels = augmented(draw, pixels, CROP)
+                return self._step(factors, network, Images(pixels, labels), draw)
 
-                return jax.lax.fori_loop(start, stop, step, network)
+            return jax.lax.fori_loop(start, stop, step, network)
 
-            return over_seeds(one, self._weights(network.variables))(network, seeds)
-
-        return self._run(
-            "train",
-            train,
-            network,
-            images,
-            self._seeds,
-            jax.tree.map(np.float32, factors),
-            *map(np.int32, (epoch, steps.start, steps.stop)),
-            donate=0,
-        )
+        places = steps.start, steps.stop
+        return self._train("train", train, network, factors, epoch, images, *places)
 
     def train_on(
         self, network: Network, factors: Factors, epoch: int, step: int, batch: Images
     ) -> Network:
         """Takes one step on a batch that is divided among the devices.
 
-        Args:
-            network: is used up.
-            factors: of the optimizer.
-            epoch: counted from 1; of what is random in a step, as the seed is.
-            step: counted from 0; likewise.
-            batch: the same for all seeds.
+        `network` is used up. Epoch and step are of what is random in it, as the seed is.
         """
 
         def train(
             network: Network,
-            batch: Images,
-            seeds: jax.Array,
+            key: jax.Array,
             factors: Factors,
-            epoch: jax.Array,
+            batch: Images,
             step: jax.Array,
         ) -> Network:
-            def one(network: Network, seed: jax.Array) -> Network:
-                key = jax.random.fold_in(jax.random.key(seed), epoch)
-                draw = jax.random.fold_in(key, step)
-                return self._step(factors, network, batch, draw)
+            draw = jax.random.fold_in(key, step)
+            return self._step(factors, network, batch, draw)
 
-            return over_seeds(one, self._weights(network.variables))(network, seeds)
-
-        return self._run(
-            "train on",
-            train,
-            network,
-            batch,
-            self._seeds,
-            jax.tree.map(np.float32, factors),
-            *map(np.int32, (epoch, step)),
-            donate=0,
-        )
+        return self._train("train on", train, network, factors, epoch, batch, step)
 
     def score(self, variables: Variables, batches: Iterable[Images]) -> np.ndarray:
         """Percentage of the images that are classified correctly, `(seeds,)`.
 
-        Args:
-            variables: of all seeds.
-            batches: divided among the devices; labels of -1 do not count. NaN for none.
+        The batches are divided among the devices; labels of -1 do not count.
         """
 
         def count(variables: Variables, batch: Images) -> tuple[jax.Array, jax.Array]:
@@ -335,6 +270,31 @@ class Engine:
         """Of one network of all seeds."""
         leaves = jax.tree.leaves(variables["params"])
         return sum(leaf.size for leaf in leaves) // self.seeds
+
+    def _train(
+        self,
+        name: str,
+        function: Callable[..., Network],
+        network: Network,
+        factors: Factors,
+        epoch: int,
+        images: Images,
+        *steps: int,
+    ) -> Network:
+        """Runs `function` for all seeds, each with its own key of the epoch."""
+
+        def train(
+            network: Network, seeds: jax.Array, epoch: jax.Array, *rest: Any
+        ) -> Network:
+            def one(network: Network, seed: jax.Array) -> Network:
+                key = jax.random.fold_in(jax.random.key(seed), epoch)
+                return function(network, key, *rest)
+
+            return over_seeds(one, self._weights(network.variables))(network, seeds)
+
+        arguments = np.int32(epoch), jax.tree.map(np.float32, factors), images
+        places = map(np.int32, steps)
+        return self._run(name, train, network, self._seeds, *arguments, *places, donate=0)
 
     def _step(
         self, factors: Factors, network: Network, batch: Images, key: jax.Array

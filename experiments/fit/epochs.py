@@ -18,41 +18,24 @@ SECONDS_A_PROGRAM = 1.0
 
 
 class State(NamedTuple):
-    """Where a training stands: all that it goes on from.
+    """Where a training stands: all that it goes on from."""
 
-    Attributes:
-        network: the networks, one a seed; used up by the next steps.
-        chosen: the best so far.
-        epoch: that is being trained, counted from 1.
-        step: number of its steps that are done.
-        seconds: that they took, without compilation.
-    """
-
-    network: Network
-    chosen: Chosen
-    epoch: int
-    step: int
-    seconds: float
+    network: Network  # the networks, one a seed; used up by the next steps
+    chosen: Chosen  # the best so far
+    epoch: int  # that is being trained, counted from 1
+    step: int  # number of its steps that are done
+    seconds: float  # that they took, without compilation
 
 
 class Closed(NamedTuple):
-    """An epoch that is done; arrays are `(seeds,)`, NaN for a seed that has diverged.
+    """An epoch that is done; arrays are `(seeds,)`, NaN for a seed that has diverged."""
 
-    Attributes:
-        epoch: counted from 1.
-        loss: mean cross-entropy of its batches.
-        train_accuracy: percentage of its images right, as they were trained on.
-        accuracy: percentage of the scored images right; NaN if none were scored.
-        variables: of the networks at its end, those that diverged included.
-        seconds: that its steps took, without compilation.
-    """
-
-    epoch: int
-    loss: np.ndarray
-    train_accuracy: np.ndarray
-    accuracy: np.ndarray
-    variables: Variables
-    seconds: float
+    epoch: int  # counted from 1
+    loss: np.ndarray  # mean cross-entropy of its batches
+    train_accuracy: np.ndarray  # percentage of its images right, as they were trained on
+    accuracy: np.ndarray  # percentage of the scored images right; NaN if none were scored
+    variables: Variables  # of the networks at its end, those that diverged included
+    seconds: float  # that its steps took, without compilation
 
 
 def begin(

@@ -1,7 +1,8 @@
 """Where a run's images come from: all on the device, or streamed from disk."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -24,25 +25,15 @@ IMAGENET_DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 class Feed(Protocol):
-    """The images of a run.
+    """The images of a run."""
 
-    Attributes:
-        classes: number of classes.
-        shape: of an image.
-        sizes: numbers of images, `"train"`, `"validation"` and `"test"`.
-        steps: of an epoch.
-        mean: of each channel.
-        deviation: likewise.
-        sample: some images of training, uint8.
-    """
-
-    classes: int
-    shape: tuple[int, int, int]
-    sizes: dict[str, int]
-    steps: int
-    mean: np.ndarray
+    classes: int  # number of classes
+    shape: tuple[int, int, int]  # of an image
+    sizes: dict[str, int]  # numbers of images, `"train"`, `"validation"` and `"test"`
+    steps: int  # of an epoch
+    mean: np.ndarray  # of each channel
     deviation: np.ndarray
-    sample: np.ndarray
+    sample: np.ndarray  # some images of training, uint8
 
     def train(
         self,
@@ -109,8 +100,6 @@ class Streamed:
     ):
         train, validation = indices
         check_batch_size(batch_size, len(train))
-        self._source, self._batch_size = source, batch_size
-        self._image_size, self._workers, self._augment = image_size, workers, augment
         self._indices = {
             "train": train,
             "validation": validation,
@@ -133,18 +122,27 @@ class Streamed:
                 f"--image-size is {image_size}: the first {count} images take "
                 f"{needed >> 30:,} GiB of memory, and there are {there >> 30:,}"
             )
-        self.sample = next(
-            score_stream(
-                source,
-                "train",
-                train[:SAMPLE],
-                batch_size=count,
-                image_size=image_size,
-                workers=0,
-                process_index=0,
-                process_count=1,
-            )
-        ).images
+        first = score_stream(
+            source, "train", train[:SAMPLE], batch_size=count, image_size=image_size
+        )
+        self.sample = next(first).images
+        common: dict[str, Any] = {
+            "image_size": image_size,
+            "workers": workers,
+            "process_index": jax.process_index(),
+            "process_count": jax.process_count(),
+        }
+        batches: dict[str, Any] = {
+            "batch_size": batch_size,
+            "augment": augment,
+            "seed": 0,
+            **common,
+        }
+        self._epoch_of = partial(train_stream, source, train, **batches)
+        at_once = scored_at_once(batch_size)
+        self._in_order: Callable[..., Iterator[Images]] = partial(
+            score_stream, source, batch_size=at_once, **common
+        )
         self._stream: Iterator[Images] = iter(())
         self._next = (0, 0)  # epoch and step that the stream is at
 
@@ -158,19 +156,7 @@ class Streamed:
     ) -> Network:
         """Takes some steps of an epoch, a program each."""
         if self._next != (epoch, steps.start):
-            local = train_stream(
-                self._source,
-                self._indices["train"],
-                batch_size=self._batch_size,
-                image_size=self._image_size,
-                seed=0,
-                epoch=epoch,
-                start_step=steps.start,
-                workers=self._workers,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-                augment=self._augment,
-            )
+            local = self._epoch_of(epoch=epoch, start_step=steps.start)
             self._stream = prefetched(local, divided)
         for step in steps:
             batch = next(self._stream)
@@ -182,17 +168,8 @@ class Streamed:
         """All images of a split, in order."""
         if not self.sizes[split]:
             return iter(())
-        local = score_stream(
-            self._source,
-            "train" if split == "validation" else split,
-            self._indices[split],
-            batch_size=scored_at_once(self._batch_size),
-            image_size=self._image_size,
-            workers=self._workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        return prefetched(local, divided)
+        part = "train" if split == "validation" else split
+        return prefetched(self._in_order(part, self._indices[split]), divided)
 
 
 def check_batch_size(size: int, images: int) -> None:

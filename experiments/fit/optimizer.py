@@ -13,17 +13,11 @@ from experiments.losses import Options
 
 
 class Factors(NamedTuple):
-    """Numbers that may be traced, so that one program serves all of their values.
+    """Numbers that may be traced, so that one program serves all of their values."""
 
-    Attributes:
-        learning_rate: at the start.
-        strength: of the regularization.
-        decay: of the conv kernels, besides; None for none.
-    """
-
-    learning_rate: Any
-    strength: Any
-    decay: Any = None
+    learning_rate: Any  # at the start
+    strength: Any  # of the regularization
+    decay: Any = None  # of the conv kernels, besides; None for none
 
 
 def learning_rates(
@@ -35,13 +29,8 @@ def learning_rates(
 ) -> optax.Schedule:
     """The learning rate at each step.
 
-    Args:
-        name: `"constant"`; `"step"`: divided by 10 at each milestone, as the paper does
-            at epochs 100 and 150; `"cosine"`: from `peak` to 0.
-        peak: at the start.
-        milestones: epochs.
-        epochs: of the whole training.
-        steps: of an epoch.
+    `"step"` divides it by 10 at each milestone, as the paper does at epochs 100 and 150;
+    `"cosine"` goes from `peak` to 0.
 
     >>> rate = learning_rates("step", 0.1, (100, 150), 200, 390)
     >>> [round(float(rate(390 * epoch)), 6) for epoch in (0, 99, 101, 151)]
@@ -68,22 +57,18 @@ def optimizer(
     """SGD with momentum, AdamW or Muon, with what is added in training.
 
     A coupled regularization comes first: the same as adding it to the loss. A decoupled
-    one comes after the preconditioner. So does weight decay, but that of SGD.
-
-    Args:
-        name: of the optimizer.
-        schedule: of the learning rate, as a fraction of that at the start.
-        momentum: of SGD.
-        weight_decay: of all weights but norms and biases.
-        regularization: of the conv kernels, if any.
-        options: of Convolutional Similarity.
-        factors: see there.
+    one comes after the preconditioner. So does weight decay, but that of SGD. `schedule`
+    is of the learning rate, as a fraction of that at the start.
     """
     coupled: list[optax.GradientTransformation] = []
     decoupled: list[optax.GradientTransformation] = []
     decays = coupled if name == "sgd" else decoupled
+
+    def no_bias_or_scale(params: chex.ArrayTree) -> chex.ArrayTree:
+        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
     if weight_decay:
-        decays.append(optax.add_decayed_weights(weight_decay, is_weight))
+        decays.append(optax.add_decayed_weights(weight_decay, no_bias_or_scale))
     if factors.decay is not None:
         decays.append(optax.add_decayed_weights(factors.decay, cs.conv_mask))
     if regularization is not None:
@@ -115,8 +100,3 @@ def as_matrices(params: chex.ArrayTree) -> chex.ArrayTree:
         return optax.contrib.MuonDimensionNumbers(tuple(inputs), (output,))
 
     return jax.tree.map(axes, params)
-
-
-def is_weight(params: chex.ArrayTree) -> chex.ArrayTree:
-    """Which leaves decay: kernels do, biases and the scales of norms do not."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -15,18 +15,13 @@ Variables = dict[str, chex.ArrayTree]
 
 
 class Network(NamedTuple):
-    """A network in training; with a leading axis on every array, one network a seed.
+    """A network in training; with a leading axis on every array, one network a seed."""
 
-    Attributes:
-        variables: parameters, and the running averages of batch normalisation if any.
-        optimizer: state of the optimizer.
-        loss: of this epoch's steps so far, summed.
-        right: number of this epoch's images so far that were classified correctly.
-    """
-
+    # parameters, and the running averages of batch normalisation if any
     variables: Variables
-    optimizer: optax.OptState
-    loss: jax.Array
+    optimizer: optax.OptState  # state of the optimizer
+    loss: jax.Array  # of this epoch's steps so far, summed
+    # number of this epoch's images so far that were classified correctly
     right: jax.Array
 
 
@@ -49,15 +44,8 @@ def train_step(
 ) -> Network:
     """The network after a step down the mean loss of a batch.
 
-    Args:
-        model: see `Engine`, as the next two.
-        optimizer: likewise.
-        label_smoothing: likewise.
-        network: before the step.
-        batch: of it.
-        key: of the network's random layers, such as dropout, if it has any.
-        of_maps: a loss of the feature maps that is added, but not counted in the loss.
-        strength: factor of it.
+    `key` is of random layers, such as dropout. The loss of the maps is added with the
+    factor `strength`, but not counted in the loss.
     """
     params = network.variables["params"]
     averages = {k: v for k, v in network.variables.items() if k != "params"}
@@ -115,13 +103,8 @@ def with_averages_of(model: Any, variables: Variables, images: jax.Array) -> Var
     """A network with running averages that are right for `images`.
 
     As Flax makes them, they are 0 and 1 whatever the weights, and what a network does
-    before training could not be compared with what it does after.
-
-    Args:
-        model: with the attribute `momentum` of its running averages; one without keeps
-            those that it has.
-        variables: parameters and running averages, if any.
-        images: normalised.
+    before training could not be compared with what it does after. A model without the
+    attribute `momentum` of its running averages keeps those that it has.
     """
     collections = [name for name in variables if name != "params"]
     if not collections or not hasattr(model, "momentum"):

@@ -40,21 +40,13 @@ class Chart(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A quantity against the epoch.
+    """A quantity against the epoch."""
 
-    Attributes:
-        name: what a legend calls it.
-        epochs: `(epochs,)`.
-        values: `(epochs, seeds)`, NaN where there is none.
-        finished: which seeds did not diverge; those that did are dotted.
-        chosen: of each seed, the epoch to mark, if any.
-    """
-
-    name: str
-    epochs: np.ndarray
-    values: np.ndarray
-    finished: np.ndarray
-    chosen: np.ndarray | None = None
+    name: str  # what a legend calls it
+    epochs: np.ndarray  # `(epochs,)`
+    values: np.ndarray  # `(epochs, seeds)`, NaN where there is none
+    finished: np.ndarray  # which seeds did not diverge; those that did are dotted
+    chosen: np.ndarray | None = None  # of each seed, the epoch to mark, if any
 
     def __bool__(self) -> bool:
         """Whether there is a number in it."""
@@ -127,9 +119,7 @@ def bars(title: str, groups: Mapping[str, np.ndarray], top: float = 1.0) -> Char
 def svg(figure: Figure, name: str) -> Markup:
     """A figure as an SVG element, in the colour and the font of the page around it.
 
-    Args:
-        figure: drawn with the style above.
-        name: unique in the page, as the ids inside of the element have to be.
+    The `name` is unique in the page, as the ids inside of the element have to be.
     """
     if len(figure.axes[0].get_legend_handles_labels()[1]) > 1:
         figure.legend(loc="outside upper left", ncols=2)

@@ -12,11 +12,7 @@ from experiments.report.wording import option
 
 
 def named(runs: Sequence[Run]) -> dict[str, Run]:
-    """By their methods; by their folders' names, or the folders, where those are alike.
-
-    Raises:
-        ValueError: a folder is there twice.
-    """
+    """By method; by the folders' names, or the folders, where methods are alike."""
     folders = [run.folder.resolve() for run in runs]
     methods = [str(run.options.get("method")) for run in runs]
     for names in (methods, [folder.name for folder in folders], map(str, folders)):

@@ -34,13 +34,6 @@ def write_report(folder: Path) -> Path:
     """Writes `report.html` into a run folder, from what the folder holds so far.
 
     The page is one file that asks nothing of the network.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        ValueError: `folder` is no run folder, or a file in it is damaged.
-        OSError: a file cannot be read, or the page cannot be written.
     """
     run = read_run(folder)
     lines = [_lines(run, fields) for fields in CURVES.values()]
@@ -53,15 +46,7 @@ def write_report(folder: Path) -> Path:
 
 
 def write_comparison(folders: Sequence[Path], path: Path) -> Path:
-    """Writes a page that has runs beside each other, and its numbers as CSV next to it.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        ValueError: one of `folders` is no run folder, or a file in it is damaged.
-        OSError: a file cannot be read, or the page cannot be written.
-    """
+    """Writes a page that has runs beside each other, and its numbers as CSV."""
     runs = compare.named([read_run(folder) for folder in folders])
     lines = [
         [line for name in runs for line in _lines(runs[name], {[*fields][-1]: name})]

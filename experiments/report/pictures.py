@@ -41,13 +41,8 @@ def tiles(kernel: np.ndarray) -> np.ndarray:
     """The filters of a kernel side by side, with a transparent pixel in between.
 
     Grey is zero, and each filter's largest weight is white or black. Three input channels
-    are shown as red, green and blue, of any other number the first alone.
-
-    Args:
-        kernel: `(height, width, C, M)`; the first `SHOWN` of the M are taken.
-
-    Returns:
-        RGBA, `(rows, columns, 4)`, uint8.
+    are shown as red, green and blue, of any other number the first alone. Of a kernel
+    `(height, width, C, M)` the first `SHOWN` of the M are taken; the result is RGBA.
     """
     kernel = np.asarray(kernel, np.float64)[..., :SHOWN]
     kernel = kernel if kernel.shape[2] == 3 else kernel[:, :, :1].repeat(3, axis=2)

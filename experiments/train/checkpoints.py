@@ -27,12 +27,8 @@ KEPT = 2  # the last, and one in case it is damaged
 class Checkpoints:
     """The state of a run and how far it is, under a number that rises.
 
-    Args:
-        folder: the run's. Several processes must share it.
-        warn: is told of checkpoints that are left out.
-
-    Raises:
-        OSError: the folder cannot be written.
+    `folder` is the run's, which several processes must share; `warn` is told of
+    checkpoints that are left out.
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], None]):
@@ -57,12 +53,7 @@ class Checkpoints:
     def save(
         self, number: int, state: chex.ArrayTree, progress: Mapping[str, Any]
     ) -> None:
-        """Writes a checkpoint; nothing if it is there already.
-
-        Args:
-            number: that of the last one or larger.
-            state: arrays.
-            progress: what JSON can hold.
+        """Writes a checkpoint of a number that rises; nothing if it is there already.
 
         Raises:
             OSError: it cannot be written; the earlier ones are still there.
@@ -87,11 +78,7 @@ class Checkpoints:
     def restore(self, like: chex.ArrayTree) -> tuple[chex.ArrayTree, Any] | None:
         """The state and the progress of the last checkpoint that is whole, if any.
 
-        Args:
-            like: a state of the same shapes and shardings.
-
-        Raises:
-            OSError: one that is damaged cannot be deleted.
+        The state is of the shapes and shardings of `like`.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         items = ocp.args.Composite(

@@ -1,17 +1,14 @@
 """Takes a trained network out of a run folder."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-import convsim_jax as cs
 from experiments.configs import configuration
 from experiments.fit.step import Variables
 from experiments.models import build
-from experiments.record import write_kernels
 from experiments.run_folder import read_json
 from experiments.train import checkpoints
 
@@ -21,13 +18,6 @@ def load_run(folder: Path, seed: int = 0) -> tuple[Any, Variables]:
 
     `model.apply(variables, images)` are the logits of float images that are normalised as
     those of the run were: by what its `config.json` has as `images_normalised_by`.
-
-    Args:
-        folder: the run's.
-        seed: whose network.
-
-    Raises:
-        ValueError: there is no such run or seed, or its last checkpoint is damaged.
     """
     found = [path for path in folder.glob("checkpoints/*") if path.name.isdigit()]
     if not found:
@@ -58,23 +48,3 @@ def load_run(folder: Path, seed: int = 0) -> tuple[Any, Variables]:
         dtype=jnp.dtype(config.dtype),
     )
     return model, variables
-
-
-def remake_kernels(
-    folder: Path, start: Mapping[str, Any], layers: cs.ConvLayers | None = None
-) -> None:
-    """Writes the `kernels.npz` of a finished run again.
-
-    Args:
-        folder: the run's.
-        start: the first seed's kernels before training, by path.
-        layers: what the network does with its kernels; None: plain convolutions.
-
-    Raises:
-        ValueError: its last checkpoint is damaged.
-        OSError: it cannot be written.
-    """
-    _, variables = load_run(folder)
-    write_kernels(
-        folder, start=start, end=cs.conv_kernels(variables["params"], layers=layers)
-    )

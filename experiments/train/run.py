@@ -3,7 +3,9 @@
 import math
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +25,7 @@ from experiments.record import Epoch, Outcome, revived, write_kernels
 from experiments.run_folder import plain, write_json, writing
 from experiments.train import interruption
 from experiments.train.checkpoints import Checkpoints
-from experiments.train.loading import remake_kernels
+from experiments.train.loading import load_run
 from experiments.train.scalars import Scalars
 
 MEASURED_IMAGES = 64
@@ -31,13 +33,6 @@ MEASURED_IMAGES = 64
 
 class Run:
     """Trains the networks of all seeds, from the last checkpoint on.
-
-    Args:
-        config: what to do.
-        engine: the programs.
-        feed: the images.
-        folder: the run's.
-        display: shows how far it is.
 
     Attributes:
         history: the epochs that are done, the network before training first.
@@ -62,12 +57,7 @@ class Run:
         self.first = jax.process_index() == 0  # of several processes, the one that writes
 
     def __call__(self) -> Outcome:
-        """Trains, and returns what it came to; `results.json` holds the same.
-
-        Raises:
-            KeyboardInterrupt: it was interrupted, and can be gone on with.
-            OSError: the folder cannot be written.
-        """
+        """Trains, and returns what it came to; `results.json` holds the same."""
         self.display.say("compiling")
         self.checkpoints = Checkpoints(self.folder, self.display.warn)
         first, start = self._begin()
@@ -110,15 +100,14 @@ class Run:
         return self._finish(state.chosen, start)
 
     def remake_kernels(self) -> None:
-        """Writes `kernels.npz` again, of a run that is finished.
-
-        Raises:
-            ValueError: its last checkpoint is damaged.
-            OSError: the folder cannot be written.
-        """
+        """Writes `kernels.npz` again, of a run that is finished."""
         self._start()
+        params = load_run(self.folder)[1]["params"]
+        self._write_kernels(cs.conv_kernels(params, layers=self.engine.options.layers))
+
+    def _write_kernels(self, end: Mapping[str, Any]) -> None:
         with writing(self.folder):
-            remake_kernels(self.folder, self._start_kernels, self.engine.options.layers)
+            write_kernels(self.folder, start=self._start_kernels, end=end)
 
     def _start(self) -> State:
         state = begin(self.engine, self.feed, self.method, self.factors)
@@ -221,9 +210,8 @@ class Run:
             end=end,
         )
         if self.first:
+            self._write_kernels(self._kernels(chosen.variables))
             with writing(self.folder):
-                kernels = self._kernels(chosen.variables)
-                write_kernels(self.folder, start=self._start_kernels, end=kernels)
                 self._scalars.add_layers(self.history[-1].epoch, end)
                 write_json(self.folder / "results.json", outcome)
         return outcome

@@ -20,34 +20,24 @@ class Scalars:
     would leave that to a thread, a killed process would lose it, and a full disk would go
     unheard. This is the writer inside of it.
 
-    Args:
-        folder: the run folder.
-        purge_step: the first epoch that will be added. TensorBoard forgets what earlier
-            processes of the same run added from there on, so a resumed run has one point
-            an epoch.
+    `purge_step` is the first epoch that will be added. TensorBoard forgets what earlier
+    processes of the same run added from there on, so a resumed run has one point
+    an epoch.
     """
 
     def __init__(self, folder: Path, purge_step: int) -> None:
         self._folder = folder / "tensorboard"
         self._purge_step = purge_step
         self._writers: dict[int, EventsWriter] = {}
-        weakref.finalize(self, close, self._writers)
+        weakref.finalize(self, _close, self._writers)
 
     def add(self, epoch: Epoch) -> None:
-        """Writes all that is finite of an epoch.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Writes all that is finite of an epoch."""
         values = epoch._asdict()
         self._write(values.pop("epoch"), values)
 
     def add_layers(self, epoch: int, layers: Layers) -> None:
-        """Writes the mean over layers of what was measured of them.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Writes the mean over layers of what was measured of them."""
         means = {
             f"layers/{name}": value.mean(1)
             for name, value in layers._asdict().items()
@@ -85,7 +75,6 @@ class Scalars:
         return self._writers[seed]
 
 
-def close(writers: "dict[int, EventsWriter]") -> None:
-    """Closes their files."""
+def _close(writers: "dict[int, EventsWriter]") -> None:
     for writer in writers.values():
         writer.close()

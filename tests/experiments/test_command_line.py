@@ -47,20 +47,15 @@ def test_options_become_the_config():
     ("argv", "named"),
     [
         ("--seeds x", "--seeds"),
-        ("--seeds=1.5", "--seeds"),
-        ("--seeds", "--seeds"),
         ("--seeds 3 --train_size many", "--train-size"),
         ("--seeds 3000000000", "--seeds is 3000000000; expected 2147483647 at most"),
         ("--rate 1e39", "--rate is 1e+39; expected 3.4e+38 at most"),
         ("--rate -inf", "--rate is -inf"),
         ("--pairs some", "--pairs"),
         ("--methods", "--methods is without a value"),
-        ("--name", "--name"),
-        ("--output a b", "Unrecognized options: b"),
         ("--download yes", "Unrecognized options: yes"),
         ("--seed 3", "--seed, 3; perhaps you meant --seeds"),
         ("--colour red", "--colour"),
-        ("--rate 1 -x", "-x"),
         ("7 --seeds 3", "7"),
     ],
 )
@@ -103,15 +98,11 @@ def test_no_line_ends_in_a_traceback(given):
     assert (code, said.getvalue().count("\n")) in ((0, 0), (2, 1))
 
 
-@pytest.mark.parametrize(
-    ("argv", "download"),
-    [("", True), ("--download", True), ("--no-download", False), ("--seeds 2", True)],
-)
-def test_a_switch_that_is_on_may_be_given_again_or_turned_off(argv, download):
+@pytest.mark.parametrize(("argv", "on"), [("", True), ("--no-download", False)])
+def test_a_switch_that_is_on_may_be_turned_off(argv, on):
     seen = []
-    given = {"main": seen.append, "defaults": lambda argv: Config(download=True)}
-    assert run(*argv.split(), **given) == 0
-    assert [config.download for config in seen] == [download]
+    run(*argv.split(), main=seen.append, defaults=lambda _: Config(download=True))
+    assert [config.download for config in seen] == [on]
 
 
 def raising(error):
@@ -152,17 +143,14 @@ def test_a_lack_of_memory_names_what_could_be_smaller(error, capsys):
     )
 
 
-def test_an_exit_code_of_its_own():
-    assert run(main=lambda config: 1) == 1
-
-
 def test_other_errors_are_defects_and_keep_their_traceback():
+    assert run(main=lambda config: 1) == 1  # an exit code is none
     for error in (ZeroDivisionError, RuntimeError):
         with pytest.raises(error):
             run(main=raising(error()))
 
 
-@pytest.mark.parametrize(("code", "left"), [(0, "by the door\n"), (2, ""), (130, "")])
+@pytest.mark.parametrize(("code", "left"), [(0, "by the door\n"), (2, "")])
 def test_a_process_that_was_stopped_ends_at_once(code, left):
     program = (
         "import atexit, sys; from experiments import command_line\n"

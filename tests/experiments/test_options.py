@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from experiments import command_line
-from experiments.configs import configuration, given, names
+from experiments.configs import configuration, given
 from experiments.options import PLACES, Config
 from experiments.run_folder import plain
 
@@ -23,34 +22,43 @@ OR_MORE = {
     "weight_decay": (float("inf"), 0),
 }
 WRONG = [
-    *({name: value} | {"expected": f"{least} or more"} for name, (value, least) in
-      OR_MORE.items()),
-    {"learning_rate": 0.0, "expected": "more than 0"},
-    {"width": 1e-12, "expected": "0.01 or more"},
-    {"width": 5000.0, "expected": "100 or less"},
-    {"seeds": 10**12, "expected": "1000 or less"},
-    {"image_size": 10**8, "expected": "10000 or less"},
-    *({name: 1.0, "expected": "0 to less than 1"} for name in
-      ("momentum", "label_smoothing", "validation")),
-    *({"milestones": epochs, "expected": "epochs, 1 or more, in rising order",
-       "came": repr(" ".join(map(str, epochs)))} for epochs in
-      ((3, 2), (0, 2), (2, 2), (-3, 4))),
-    {"strength": 5.0, "expected": "None with --method none, in which it has no effect"},
-    {"strength": 0.0, "method": "paper-init", "expected": "None with --method paper-i"},
-    {"method": "magic", "expected": "none, paper",
-     "came": "'magic' is no intervention"},
-]  # fmt: skip
+    *((name, value, f"{least} or more") for name, (value, least) in OR_MORE.items()),
+    ("width", 1e-12, "0.01 or more"),
+    ("learning_rate", 0.0, "more than 0"),
+    *(("width", 5000.0, "100 or less"), ("seeds", 10**12, "1000 or less")),
+    ("image_size", 10**8, "10000 or less"),
+    ("momentum", 1.0, "0 to less than 1"),
+    ("label_smoothing", 1.0, "0 to less than 1"),
+    ("validation", 1.0, "0 to less than 1"),
+    ("strength", 5.0, "None with --method none, in which it has no effect"),
+]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: next(iter(wrong)))
-def test_an_option_out_of_range_is_named(wrong):
-    (name, value), *_ = wrong.items()
-    came = wrong.get("came", value)
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG)
+def test_an_option_out_of_range_is_named(name, value, expected):
     flag = "--" + name.replace("_", "-")
-    message = re.escape(f"{flag} is {came}; expected {wrong['expected']}")
-    method = wrong.get("method", "none")
+    message = re.escape(f"{flag} is {value}; expected {expected}")
     with pytest.raises(ValueError, match=f"^{message}"):
-        Config(**{"method": method, name: value}).check()
+        Config(**{name: value}).check()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "magic"}, "--method is 'magic' is no intervention; expected none, "),
+        (
+            {"method": "paper-init", "strength": 0.0},
+            "--strength is 0.0; expected None wi",
+        ),
+        *(
+            ({"milestones": epochs}, f"--milestones is '{epochs[0]} {epochs[1]}'; expect")
+            for epochs in ((3, 2), (0, 2), (2, 2), (-3, 4))
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(options, said):
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        Config(**options).check()
 
 
 def test_the_least_values_are_in_range():
@@ -82,13 +90,6 @@ def test_a_relative_dataset_is_stored_resolved(tmp_path, monkeypatch):
         assert Config(dataset=asked).options()["dataset"] == stored
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_configuration_is_in_range_and_knows_its_name(name):
-    config = configuration(name)
-    config.check()
-    assert config.config == name
-
-
 def test_the_folder_of_a_run_repeats_it(tmp_path):
     config = Config(
         epochs=3, milestones=(1, 2), train_size=50, strength=0.5, output=tmp_path
@@ -101,46 +102,30 @@ def test_the_folder_of_a_run_repeats_it(tmp_path):
         assert again == dataclasses.replace(config, config=str(tmp_path), output=None)
 
 
+OTHERS = "it has no options of a training run"
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "said"),
     [
-        *({}, [], None, 3, {"options": 3}, {"options": {"speed": 1}}),
-        *({"options": {place: None}} for place in PLACES),
+        *((content, OTHERS) for content in ([], None, {"options": 3})),
+        ({"options": {"speed": 1}}, OTHERS),
+        ({"options": {PLACES[0]: None}}, OTHERS),
+        *(
+            ({"options": {name: value}}, f"{name} is {json.dumps(value)}")
+            for name, value in [
+                *(("milestones", 3), ("milestones", [3, 4.5]), ("epochs", "three")),
+                *(("epochs", None), ("epochs", True), ("width", "1"), ("strength", [])),
+                *(("schedule", "linear"), ("schedule", []), ("augment", 1), ("model", 3)),
+            ]
+        ),
     ],
     ids=str,
 )
-def test_a_folder_without_the_options_of_a_run_is_named(tmp_path, content):
+def test_a_folder_of_something_else_is_named(tmp_path, content, said):
     (tmp_path / "config.json").write_text(json.dumps(content))
-    expected = re.escape(
-        f"{tmp_path / 'config.json'} is damaged: it has no options of a training run"
-    )
-    with pytest.raises(ValueError, match=expected):
-        configuration(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("milestones", None, "null"),
-        ("milestones", 3, "3"),
-        ("milestones", [3, 4.5], "[3, 4.5]"),
-        ("epochs", "three", '"three"'),
-        ("epochs", None, "null"),
-        ("epochs", True, "true"),
-        ("width", "1", '"1"'),
-        ("strength", [], "[]"),
-        ("schedule", "linear", '"linear"'),
-        ("schedule", [], "[]"),
-        ("pairs", None, "null"),
-        ("augment", 1, "1"),
-        ("model", 3, "3"),
-    ],
-)
-def test_a_folder_with_a_value_of_another_kind_is_named(tmp_path, name, value, said):
-    options = plain(Config().options()) | {name: value}
-    (tmp_path / "config.json").write_text(json.dumps({"options": options}))
-    expected = f"{tmp_path / 'config.json'} is damaged: {name} is {said}"
-    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+    expected = re.escape(f"{tmp_path / 'config.json'} is damaged: {said}")
+    with pytest.raises(ValueError, match=f"^{expected}$"):
         configuration(str(tmp_path))
 
 
@@ -150,12 +135,6 @@ def test_the_last_of_two_configurations_counts():
     )
     assert given(["--seeds", "2", "--config"]) == ""
     assert given([]) == "digits"
-
-
-def test_the_help_says_which_networks_there_are_besides_those_named(capsys):
-    with pytest.raises(SystemExit):
-        command_line.parse(Config, ["--help"])
-    assert "wrn<depth>-<factor>" in capsys.readouterr().out
 
 
 def test_an_unknown_configuration_is_named_with_what_is_close():

@@ -30,10 +30,7 @@ def cosine(a, b):
 
 def squared_cosine_gradient(a, b):
     c, norms = cosine(a, b), np.sqrt((a @ a) * (b @ b))
-    return (
-        2 * c * (b / norms - c * a / (a @ a)),
-        2 * c * (a / norms - c * b / (b @ b)),
-    )
+    return [2 * c * (y / norms - c * x / (x @ x)) for x, y in ((a, b), (b, a))]
 
 
 def plain_similarity(a, b):
@@ -69,20 +66,17 @@ PLAIN_ACTIVATIONS = {
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    ("loss", "plain_loss", "gradient", "rate"),
-    [
-        (
+@pytest.mark.parametrize("section", ["4.1", "4.3"])
+def test_descent_is_that_of_a_plain_loop(section):
+    loss, plain_loss, gradient, rate = {
+        "4.1": (
             lambda kernel: theory.cosine(kernel) ** 2,
             lambda a, b: cosine(a, b) ** 2,
             squared_cosine_gradient,
             0.1,
         ),
-        (theory.pair_similarity, plain_similarity, similarity_gradient, 0.01),
-    ],
-    ids=["4.1", "4.3"],
-)
-def test_descent_is_that_of_a_plain_loop(loss, plain_loss, gradient, rate):
+        "4.3": (theory.pair_similarity, plain_similarity, similarity_gradient, 0.01),
+    }[section]
     rng = np.random.default_rng(0)
     # Of both signs, so that the activations act on the first maps too.
     kernels, signals = rng.normal(0.1, 0.5, (3, 9, 1, 2)), rng.normal(0, 1, (3, 64))
@@ -152,19 +146,19 @@ def test_draws_are_uniform_and_seeds_are_numbered_from_the_first():
     np.testing.assert_array_equal(draws(2**32 - 2, 2)[0], last[0][1:])
 
 
-@pytest.mark.parametrize("share", [0.5, 0.999])
-def test_diverged_seeds_are_left_out_and_too_few_are_an_error(share, capsys):
-    def diverge(kernel, signal):
-        return {"kernel": kernel, "b": jnp.where(signal[0] < share, jnp.nan, signal[0])}
+def test_diverged_seeds_are_left_out_and_too_few_are_an_error(capsys):
+    def diverge(share):
+        def experiment(kernel, signal):
+            b = jnp.where(signal[0] < share, jnp.nan, signal[0])
+            return {"kernel": kernel, "b": b}
 
-    config = theory.Config(seeds=40)
-    if share > 0.9:
-        with pytest.raises(ValueError, match=r"section 4\.3 diverged in .* of 40 seeds"):
-            theory.over_seeds(diverge, config, "4.3", kernels=2)
-        return
-    kept = theory.over_seeds(diverge, config, "4.3", kernels=2)
-    assert kept["b"].min() >= share and len(kept["kernel"]) == len(kept["b"]) > 5
+        return theory.over_seeds(experiment, theory.Config(seeds=40), "4.3", kernels=2)
+
+    kept = diverge(0.5)
+    assert kept["b"].min() >= 0.5 and len(kept["kernel"]) == len(kept["b"]) > 5
     assert f"diverged in {40 - len(kept['b'])} of 40 seeds" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"section 4\.3 diverged in .* of 40 seeds"):
+        diverge(0.999)
 
 
 # Statistics.
@@ -177,9 +171,7 @@ def test_mean_interval_and_z_of_a_known_sample():
     np.testing.assert_allclose((row["mean"], row["low"], row["high"]), (0.856, low, high))
     error = np.sqrt(sample.var(ddof=1) / 400 + 0.169**2 / 5000 + 0.001**2 / 12)
     np.testing.assert_allclose(row["z"], 0.01 / error)
-
-
-def test_a_reference_without_deviation_takes_that_of_the_sample():
+    # A reference without a deviation takes that of the sample.
     row = theory.reduction_row("4.1", "after ReLU", 0.081 + np.tile([-0.03, 0.03], 2500))
     assert row["reference_deviation"] is None
     expected = 0.001 / np.sqrt(2 * 0.03**2 / 5000 + 0.001**2 / 12)
@@ -189,11 +181,8 @@ def test_a_reference_without_deviation_takes_that_of_the_sample():
 def test_pair_rows_are_those_of_a_plain_loop():
     matrices = np.random.default_rng(0).uniform(1, 2, (5, 3, 4, 4))
     rows = [theory.pair_row(pair, matrices) for pair in combinations(range(4), 2)]
-    assert [row["pair"] for row in rows if row["trained"]] == [
-        "(1, 2)",
-        "(2, 3)",
-        "(3, 4)",
-    ]
+    trained = [row["pair"] for row in rows if row["trained"]]
+    assert trained == ["(1, 2)", "(2, 3)", "(3, 4)"]
     for row, (i, j) in zip(rows, combinations(range(4), 2), strict=True):
         for when, t in (("before", 0), ("after", -1)):
             values = [seed[t][i, j] for seed in matrices]
@@ -210,9 +199,7 @@ def test_pair_rows_are_those_of_a_plain_loop():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--seeds", "0"], "--seeds is 0; expected 2 or more"),
         (["--seeds", "1000000"], "--seeds is 1000000; expected 223696 or less"),
-        (["--first-seed", str(2**32)], "--first-seed is 4294967296; expected 4294962296"),
         (["--taps", "65"], "--signal-length is 64; expected 65 or more"),
         (["--learning-rate", "nan"], "--learning-rate is nan; expected more than 0"),
         (["--output", "file"], "--output is file, which cannot be written"),

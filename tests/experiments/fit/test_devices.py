@@ -81,18 +81,12 @@ def test_processes_that_would_each_make_a_folder_are_refused(tmp_path):
     Config(distributed=True, output=tmp_path).check()
 
 
-def test_processes_that_see_different_folders_end_in_an_error(tmp_path):
-    processes = [
-        start(tmp_path, tmp_path / name, "--distributed", env=env)
-        for name, env in zip("ab", environments(tmp_path, 1), strict=True)
-    ]
-    one, two = (ended(process, 2) for process in processes)
-    assert one.endswith("error: another process of the run failed, and says why\n")
-    assert two.endswith(
-        f"error: --output is {tmp_path / 'b'}, in which process 1 does not see what "
-        "process 0 has written; expected a folder that all processes share\n"
-    )
-    assert "Traceback" not in one + two
+def test_a_process_that_does_not_see_the_folder_says_so(tmp_path):
+    (tmp_path / "config.json").touch()
+    devices.check_shared(tmp_path)
+    message = f"^--output is {tmp_path}/b, in which process 0 does not see what process 0"
+    with pytest.raises(ValueError, match=message):
+        devices.check_shared(tmp_path / "b")
 
 
 def test_what_fails_in_one_process_fails_in_all(monkeypatch):

@@ -78,13 +78,10 @@ def plain(model, variables, seed, epochs):
             logits, updated = model.apply(
                 {"params": params, **averages}, pixels, train=True, mutable=True
             )
-            chances = SMOOTHING / CLASSES + (1 - SMOOTHING) * np.eye(
-                CLASSES, dtype=np.float32
-            )
-            mean = (
-                -(jnp.asarray(chances)[labels] * jax.nn.log_softmax(logits)).sum(1).mean()
-            )
-            return mean, (updated, logits)
+            right = jnp.eye(CLASSES)[labels]
+            chances = SMOOTHING / CLASSES + (1 - SMOOTHING) * right
+            entropies = -(chances * jax.nn.log_softmax(logits)).sum(1)
+            return entropies.mean(), (updated, logits)
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 
@@ -120,6 +117,10 @@ def assert_close(tree, other):
     )
 
 
+def assert_equal(tree, other):
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
 def of_seed(tree, seed):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[seed], tree)
 
@@ -141,11 +142,7 @@ def test_all_seeds_train_as_one_by_one_in_a_plain_loop(relaxed_jax):
 
 def test_results_do_not_depend_on_how_many_steps_a_program_takes(relaxed_jax):
     one = engine()
-    _, network, _ = begun(one)
-    _, again, _ = begun(one)
-    whole = trained(one, network, 1)
-    parts = trained(one, again, 1, (1, 2, 1))
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    assert_equal(*(trained(one, begun(one)[1], 1, of) for of in ((4,), (1, 2, 1))))
 
 
 class Linear(nn.Module):
@@ -174,25 +171,22 @@ def test_images_on_the_device_are_augmented_anew_by_each_seed(relaxed_jax):
         assert_close(of_seed(network.variables, seed), of_seed(expected.variables, seed))
 
 
-@pytest.mark.parametrize("count", [8, 11, 16])
-def test_every_image_is_scored_once(count, relaxed_jax):
+def test_every_image_is_scored_once(relaxed_jax):
     one = engine("cnn-plain")
     start, *_ = begun(one)
-    given = images(count)
-    pixels = (given.images.astype(np.float32) - MEAN) / DEVIATION
-    scores = one.score(replicated(start), map(device_batch, batches_of(given, 8)))
-    for seed in range(2):
-        guesses = np.argmax(one.model.apply(of_seed(start, seed), pixels), 1)
-        right = (guesses == given.labels).sum()
-        np.testing.assert_allclose(scores[seed], 100 * right / count)
+    for count in (8, 11, 16):
+        given = images(count)
+        pixels = (given.images.astype(np.float32) - MEAN) / DEVIATION
+        scores = one.score(replicated(start), map(device_batch, batches_of(given, 8)))
+        for seed in range(2):
+            guesses = np.argmax(one.model.apply(of_seed(start, seed), pixels), 1)
+            right = (guesses == given.labels).sum()
+            np.testing.assert_allclose(scores[seed], 100 * right / count)
+    assert np.isnan(one.score({}, [])).all()
 
 
 def device_batch(batch):
     return Images(*replicated(tuple(batch)))
-
-
-def test_without_images_there_is_no_score():
-    assert np.isnan(engine().score({}, [])).all()
 
 
 def test_the_best_epoch_is_chosen_and_of_equals_the_later(relaxed_jax):
@@ -203,57 +197,43 @@ def test_the_best_epoch_is_chosen_and_of_equals_the_later(relaxed_jax):
         network = trained(one, network, epoch)
         seen.append(jax.tree.map(np.asarray, network.variables))
         network, chosen = one.close_epoch(network, chosen, epoch, np.array(score))
-        assert not np.asarray(network.loss).any()
-        assert not np.asarray(network.right).any()
+        assert not np.asarray(network.loss).any() and not np.asarray(network.right).any()
     assert chosen.epoch.tolist() == [3, 1]
     assert chosen.score.tolist() == [60, 70]
     assert chosen.diverged_at.tolist() == [0, 0]
     for seed, epoch in enumerate((3, 1)):
-        jax.tree.map(
-            np.testing.assert_array_equal,
-            of_seed(chosen.variables, seed),
-            of_seed(seen[epoch - 1], seed),
-        )
+        assert_equal(of_seed(chosen.variables, seed), of_seed(seen[epoch - 1], seed))
 
 
 def test_a_seed_that_diverges_leaves_the_others_as_they_are(relaxed_jax):
     one = engine("cnn-plain")
-    start, network, chosen = begun(one)
+    start, *_ = begun(one)
     spoilt = jax.tree.map(np.array, start)
     spoilt["params"]["Dense_0"]["bias"][1] = np.inf
-    bad, bad_chosen = one.networks(replicated(spoilt), FACTORS)
     ends = []
-    for state, best in ((network, chosen), (bad, bad_chosen)):
+    for variables in (start, spoilt):
+        network, chosen = one.networks(replicated(variables), FACTORS)
         for epoch in (1, 2):
-            state = trained(one, state, epoch)
-            state, best = one.close_epoch(state, best, epoch, np.array([epoch, epoch]))
-        ends.append((state, best))
+            network = trained(one, network, epoch)
+            network, chosen = one.close_epoch(network, chosen, epoch, np.full(2, epoch))
+        ends.append((network, chosen))
     (good, good_chosen), (bad, bad_chosen) = ends
     assert good_chosen.diverged_at.tolist() == [0, 0]
     assert bad_chosen.diverged_at.tolist() == [0, 1]
     assert bad_chosen.epoch.tolist() == [2, 0]
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        of_seed((good.variables, good.optimizer), 0),
-        of_seed((bad.variables, bad.optimizer), 0),
-    )
+    for name in ("variables", "optimizer"):
+        assert_equal(of_seed(getattr(good, name), 0), of_seed(getattr(bad, name), 0))
 
 
 def test_bfloat16_is_computed_in_and_the_weights_stay_float32(relaxed_jax):
-    half, whole = engine(dtype="bfloat16"), engine()
-    ends = []
-    for one in (half, whole):
-        _, network, _ = begun(one)
-        ends.append(trained(one, network, 1))
-        assert {x.dtype for x in jax.tree.leaves(ends[-1].variables)} == {
-            jnp.dtype("float32")
-        }
-    losses = [np.asarray(network.loss) for network in ends]
+    losses = []
+    for one in (engine("cnn-plain", "bfloat16"), engine("cnn-plain")):
+        network = trained(one, begun(one)[1], 1)
+        kinds = {x.dtype for x in jax.tree.leaves((network.variables, network.optimizer))}
+        assert kinds == {jnp.dtype("float32"), jnp.dtype("int32")}
+        losses.append(np.asarray(network.loss))
     assert (losses[0] != losses[1]).all()
-    # bfloat16 has 8 bits.
-    np.testing.assert_allclose(*losses, rtol=0.05)
-    state = jax.tree.leaves(ends[0].optimizer)
-    assert {x.dtype for x in state} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+    np.testing.assert_allclose(*losses, rtol=0.05)  # bfloat16 has 8 bits
 
 
 @pytest.mark.parametrize(
@@ -290,9 +270,3 @@ def test_convs_of_large_networks_are_not_grouped(many, grouped, monkeypatch, rel
         program = one._programs[name].as_text()
         assert " convolution(" in program
         assert ("group_count=2" in program) == grouped
-
-
-def test_the_step_schedule_divides_by_ten_from_the_milestone_on():
-    rate = learning_rates("step", 1.0, (2, 3), 4, 5)
-    rates = [float(rate(step)) for step in range(20)]
-    np.testing.assert_allclose(rates, [1.0] * 10 + [0.1] * 5 + [0.01] * 5, rtol=1e-6)

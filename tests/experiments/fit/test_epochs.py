@@ -68,33 +68,25 @@ def test_an_epoch_is_all_its_steps_and_its_means():
     assert engine.scored == [("test", [STEPS * n] * 2) for n in (1, 2, 3)]
 
 
+class Two(Pace):
+    def __init__(self):
+        self.steps = 2
+
+    def took(self, steps, seconds):
+        pass
+
+
 def test_it_goes_on_from_any_state_that_it_stopped_at():
-    class Two(Pace):
-        def __init__(self):
-            self.steps = 2
-
-        def took(self, steps, seconds):
-            pass
-
     whole = run(Engine(scores=[(1, 2)] * 3), pace=Two())
-    assert [(at.epoch, at.step) for at, _ in whole[:4]] == [
-        (1, 2),
-        (1, 4),
-        (2, 0),
-        (2, 2),
-    ]
-    for place, (state, _) in enumerate(whole[:-1]):
-        left = 4 - state.epoch
-        rest = run(Engine(scores=[(1, 2)] * left), state, pace=Two())
-        assert len(rest) == len(whole) - place - 1
-        for (ours, closed), (theirs, expected) in zip(
-            rest, whole[place + 1 :], strict=True
-        ):
-            assert (ours.epoch, ours.step) == (theirs.epoch, theirs.step)
-            np.testing.assert_array_equal(
-                ours.network.variables, theirs.network.variables
-            )
-            assert (closed is None) == (expected is None)
+    places = [(at.epoch, at.step) for at, _ in whole]
+    assert places[:4] == [(1, 2), (1, 4), (2, 0), (2, 2)]
+    for done, (state, _) in enumerate(whole[:-1], 1):
+        rest = run(Engine(scores=[(1, 2)] * 3), state, pace=Two())
+        assert [(at.epoch, at.step) for at, _ in rest] == places[done:]
+        for ours, theirs in zip(rest, whole[done:], strict=True):
+            numbers = (at.network.variables for at, _ in (ours, theirs))
+            np.testing.assert_array_equal(*numbers)
+            assert (ours[1] is None) == (theirs[1] is None)
 
 
 @pytest.mark.parametrize(("best", "expected"), [(True, [5, 15]), (False, [15, 15])])
@@ -105,8 +97,7 @@ def test_the_best_or_the_last_networks_are_chosen(best, expected):
 
 
 def test_epochs_that_need_no_score_have_none():
-    engine = Engine(scores=[(9, 9)])
-    ends = run(engine, scores=lambda epoch: epoch == 3)
+    ends = run(Engine(scores=[(9, 9)]), scores=lambda epoch: epoch == 3)
     assert [bool(np.isnan(closed.accuracy).all()) for _, closed in ends] == [1, 1, 0]
 
 

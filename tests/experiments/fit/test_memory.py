@@ -14,15 +14,10 @@ from experiments.options import Config
 FEED = SimpleNamespace(shape=(8, 8, 1), classes=10)
 
 
-def test_a_network_that_fits_is_given():
-    assert fitting_model(Config(width=0.5), FEED, 1)[0].width == 0.5
-
-
 @pytest.mark.parametrize(
     ("options", "seeds", "shape", "message"),
     [
-        ({"width": 5000}, 1, (8, 8, 1), r"takes [\d,]+ GiB .*: 1 x 2,304,0.*--width"),
-        ({"width": 1e9}, 1, (8, 8, 1), "GiB of memory or more"),
+        ({"width": 1e9}, 1, (8, 8, 1), r"takes [\d,]+ GiB .*: 1 x [\d,]+ .*--width"),
         ({"model": "wrn10-999999"}, 1, (8, 8, 1), "--model wrn10-999999 on .* GiB"),
         ({}, 10**12, (8, 8, 1), r"1000000000000 x 94,\d+ weights \(--seeds"),
         ({}, 1, (3000, 3000, 1), "64 images of 3000x3000 .*--batch-size, --image-size"),

@@ -1,5 +1,7 @@
 """The optimizer on gradients that are given, and the step with a loss of maps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,20 +46,16 @@ def decays(params):
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def sgd(momentum):
-    def of(rates):
-        return optax.chain(
-            optax.add_decayed_weights(DECAY, decays), optax.sgd(rates, momentum)
-        )
-
-    return of
+def sgd(rates, momentum=0.9):
+    decay = optax.add_decayed_weights(DECAY, decays)
+    return optax.chain(decay, optax.sgd(rates, momentum))
 
 
 def adamw(rates):
     return optax.adamw(rates, weight_decay=DECAY, mask=decays)
 
 
-def after_steps(transform, gradients, theirs=False):
+def after_steps(transform, gradients):
     """The weights after steps down gradients, which may depend on the weights."""
     params, state = WEIGHTS, transform.init(WEIGHTS)
     for number in range(3):
@@ -81,7 +79,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("method", ["none", COUPLED, DECOUPLED])
 @pytest.mark.parametrize(
     ("name", "momentum", "reference"),
-    [("sgd", 0.9, sgd(0.9)), ("sgd", 0.0, sgd(None)), ("adamw", 0.9, adamw)],
+    [("sgd", 0.9, sgd), ("sgd", 0.0, partial(sgd, momentum=None)), ("adamw", 0.9, adamw)],
 )
 def test_optimizers_are_those_of_optax(name, momentum, reference, method):
     """Coupled, a regularizer is part of the loss; decoupled, a step of its own beside."""
@@ -103,29 +101,23 @@ def test_optimizers_are_those_of_optax(name, momentum, reference, method):
 
 
 def test_what_is_decoupled_does_not_enter_the_momentum():
-    zeros, moved = jax.tree.map(np.zeros_like, WEIGHTS), {}
+    zeros = jax.tree.map(np.zeros_like, WEIGHTS)
     for method in (COUPLED, DECOUPLED):
         transform = ours(weight_decay=0.0, method=method)
         updates, state = transform.update(zeros, transform.init(WEIGHTS), WEIGHTS)
         assert np.any(updates["Conv_0"]["kernel"])
-        trace = optax.tree.get(state, "trace")
-        moved[method] = any(np.any(leaf) for leaf in jax.tree.leaves(trace))
-    assert moved == {COUPLED: True, DECOUPLED: False}
+        trace = jax.tree.leaves(optax.tree.get(state, "trace"))
+        assert any(np.any(leaf) for leaf in trace) == (method == COUPLED)
 
 
 def test_a_decay_besides_is_the_intervention_decay():
     besides = after_steps(ours(decay=STRENGTH), given)
     assert_same(besides, after_steps(ours(method=COUPLED), given))
-    assert not np.allclose(
-        besides["Conv_0"]["kernel"], after_steps(ours(), given)["Conv_0"]["kernel"]
-    )
 
 
 def test_muon_takes_conv_kernels_as_matrices():
     """As if optax's Muon, which takes matrices alone, were given them reshaped."""
-    flat = jax.tree.map(
-        lambda x: x.reshape(-1, x.shape[-1]) if x.ndim > 1 else x, WEIGHTS
-    )
+    flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]).squeeze(), WEIGHTS)
     theirs = optax.contrib.muon(optax.cosine_decay_schedule(RATE, 4))
     expected, state = flat, theirs.init(flat)
     for number in range(3):
@@ -145,13 +137,11 @@ def test_a_loss_of_maps_is_added_to_the_gradient_and_not_to_the_loss(loss):
     batch = Batch(jnp.asarray(pixels), jnp.arange(8, dtype=jnp.int32) % 3)
     params = model.init(jax.random.key(0), pixels)["params"]
     descent = optax.sgd(1.0)
-    network = Network(
-        {"params": params}, descent.init(params), jnp.zeros(()), jnp.int32(0)
-    )
+    state = descent.init(params), jnp.zeros(()), jnp.int32(0)
     steps = [
-        train_step(model, descent, 0.0, network, batch, None, added, 0.5)
-        for added in (None, loss)
-    ]
+        train_step(model, descent, 0.0, Network({"params": params}, *state), batch,
+                   None, added, 0.5) for added in (None, loss)
+    ]  # fmt: skip
     np.testing.assert_allclose(steps[0].loss, steps[1].loss, rtol=1e-5)
     first, second = (step.variables["params"] for step in steps)
 

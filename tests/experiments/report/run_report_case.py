@@ -53,18 +53,12 @@ def history(seeds=3, epochs=30, *, validation=True, diverged_at=None):
 
 def layers(shapes, seeds, low, effective=False):
     generator = np.random.default_rng(1)
-    fields = (
-        low + 0.3 * generator.random((seeds, len(shapes)))
-        for _ in ("of", "each", "field")
+    numbers = low + 0.3 * generator.random((3, seeds, len(shapes)))
+    scale_free, before, after = numbers
+    norm = np.tile(
+        [np.sqrt(np.prod(shape)) / 10 for shape in shapes.values()], (seeds, 1)
     )
-    scale_free, before, after = fields
-    size = np.sqrt([np.prod(shape) for shape in shapes.values()]) / 10
-    norm = np.tile(size, (seeds, 1))
-    more = {}
-    if effective:
-        channels = np.array([shape[-1] for shape in shapes.values()])
-        more = {f"effective_{side}": of * channels for side, of in
-                (("before", before), ("after", after))}  # fmt: skip
+    channels = np.array([shape[-1] for shape in shapes.values()])
     return Layers(
         names=list(shapes),
         shapes=[list(shape) for shape in shapes.values()],
@@ -75,7 +69,8 @@ def layers(shapes, seeds, low, effective=False):
         after=after,
         before_centered=before / 2,
         after_centered=after / 2,
-        **more,
+        effective_before=before * channels if effective else None,
+        effective_after=after * channels if effective else None,
     )
 
 
