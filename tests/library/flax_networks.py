@@ -1,5 +1,6 @@
 """One network in Linen and in NNX, its weights, and its maps one layer at a time."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -68,7 +69,7 @@ class NNXNet(nnx.Module):
 
 
 def linen_variables(model, seed=0):
-    variables = model.init(jax.random.key(seed), X, train=False)
+    variables = jax.jit(partial(model.init, train=False))(jax.random.key(seed), X)
     statistics = {"mean": images(4, seed=1), "var": jnp.exp(images(4, seed=2))}
     return variables | {"batch_stats": {"norm": statistics}}
 

@@ -1,12 +1,15 @@
 """Small networks, each written once, in five frameworks: with what they do, by hand.
 
 A network is a function of a builder and an image. The builder makes the framework's own
-layers, in order, and notes what each is asked to do: `builder.asked`.
+layers, in order, and notes what each is asked to do: `builder.asked`. Networks are traced
+to learn their parameters' shapes, and never run.
 """
 
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
+
+from functools import cache, partial
 
 import equinox as eqx
 import haiku as hk
@@ -17,77 +20,43 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-SIZE, CHANNELS, BATCH = 8, 4, 2
+IMAGES = jnp.ones((2, 8, 8, 4))
 
 
-# The networks.
-
-
-def resnet(b, x):
-    x = b.conv(x, 6, 3)
-    y = b.conv(b.conv(x, 6, 3, strides=2), 6, 3)
-    return b.add(b.conv(x, 6, 1, strides=2), y)
-
-
-def mobilenet(b, x):
-    x = b.conv(b.conv(x, 6, 3, strides=2), 6, 3, groups=6)
-    return b.conv(b.conv(x, 8, 1), 8, 3, groups=8, strides=2)
-
-
-def efficientnet(b, x):
-    y = b.conv(b.conv(x, 12, 1), 12, 5, groups=12)
-    y = b.gate(y, b.conv(b.conv(b.pool(y), 2, 1), 12, 1))
-    return b.add(x, b.conv(y, CHANNELS, 1))
-
-
-def convnext(b, x):
-    x = b.conv(x, 6, 4, strides=4)
-    return b.add(x, b.conv(b.conv(b.conv(x, 6, 7, groups=6), 12, 1), 6, 1))
-
-
-def grouped(b, x):
-    return b.conv(b.conv(x, 8, 3, groups=2), 12, 3, groups=4)
-
-
-def strided(b, x):
-    return b.conv(b.conv(x, 5, 3, strides=2, dilation=1), 6, 3, dilation=2)
+def convolutions(b, x):
+    """Strides, a depthwise conv, a dilated one, a gate with groups, and a shortcut."""
+    x = b.conv(x, 6, 3, strides=2)
+    y = b.conv(b.conv(x, 6, 3, groups=6), 6, 3, dilation=2)
+    y = b.gate(y, b.conv(b.pool(y), 6, 1, groups=2))
+    return b.add(b.conv(x, 6, 1), y)
 
 
 def transposed(b, x):
-    return b.conv_transpose(b.conv(x, 3, 3, strides=2), 5, 3, strides=2)
+    return b.transposed(b.conv(x, 3, 3, strides=2), 5, 3, strides=2)
 
 
 def scanned(b, x):
-    return b.scan(b.conv(x, 4, 3), 3, 3)
+    return b.scanned(b.conv(x, 4, 3), 3, 3)
 
 
-def weight_normed(b, x):
+def normed(b, x):
     return b.normed(b.conv(x, 5, 3), 6, 3)
 
 
-NETWORKS = [
-    resnet,
-    mobilenet,
-    efficientnet,
-    convnext,
-    grouped,
-    strided,
-    transposed,
-    scanned,
-    weight_normed,
-]
+def filled(tree):
+    """Numbers in the place of shapes."""
+    random = np.random.default_rng(0)
 
+    def fill(leaf):
+        if not hasattr(leaf, "dtype"):
+            return leaf
+        return jnp.asarray(random.standard_normal(leaf.shape), leaf.dtype)
 
-# The frameworks: each makes `apply(params, images)` and params, and finds the kernels.
+    return jax.tree.map(fill, tree)
 
 
 class Builder:
-    """Runs a network and notes what is asked of each layer."""
-
-    channels_axis = -1
-
-    def __init__(self):
-        self.asked = []
+    """Notes what is asked of each layer; `make` gives `apply(params, images)`, params."""
 
     def note(self, **asked):
         self.asked.append({"groups": 1, "strides": 1, "dilation": 1} | asked)
@@ -95,17 +64,17 @@ class Builder:
 
     def conv(self, x, features, window, *, groups=1, strides=1, dilation=1):
         name = self.note(groups=groups, strides=strides, dilation=dilation)
-        return self.layer(name, x, features, window, groups, strides, dilation)
+        return self.make_conv(name, x, features, window, groups, strides, dilation)
 
-    def conv_transpose(self, x, features, window, *, strides):
+    def transposed(self, x, features, window, *, strides):
         name = self.note(strides=strides, transposed=True)
-        return self.transposed_layer(name, x, features, window, strides)
+        return self.make_transposed(name, x, features, window, strides)
 
-    def scan(self, x, window, length):
-        return self.scanned_layers(self.note(stack=length), x, window, length)
+    def scanned(self, x, window, length):
+        return self.make_scanned(self.note(stack=length), x, window, length)
 
     def normed(self, x, features, window):
-        return self.normed_layer(self.note(), x, features, window)
+        return self.make_normed(self.note(), x, features, window)
 
     def add(self, a, b):
         return a + b
@@ -114,28 +83,31 @@ class Builder:
         return a * b
 
     def pool(self, x):
-        axes = [axis for axis in range(x.ndim) if axis != self.channels_axis % x.ndim]
-        return x.mean(axes[-2:], keepdims=True)
+        return x.mean((-3, -2), keepdims=True)
+
+    def run(self, network, x):
+        self.asked = []
+        return network(self, x)
+
+    def named(self, params):
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        arrays = [(path, leaf) for path, leaf in leaves if hasattr(leaf, "ndim")]
+        return {jax.tree_util.keystr(path): leaf for path, leaf in arrays}
+
+    def as_kernel(self, leaf, asked):
+        return leaf.swapaxes(-1, -2) if asked.get("transposed") else leaf
 
 
 class Linen(Builder):
-    def layer(self, name, x, features, window, groups, strides, dilation):
-        return nn.Conv(
-            features,
-            (window, window),
-            strides,
-            feature_group_count=groups,
-            kernel_dilation=dilation,
-            name=name,
-        )(x)
+    def make_conv(self, name, x, features, window, groups, strides, dilation):
+        options = {"feature_group_count": groups, "kernel_dilation": dilation}
+        return nn.Conv(features, (window, window), strides, **options, name=name)(x)
 
-    def transposed_layer(self, name, x, features, window, strides):
-        window, strides = (window, window), (strides, strides)
-        return nn.ConvTranspose(
-            features, window, strides, transpose_kernel=True, name=name
-        )(x)
+    def make_transposed(self, name, x, features, window, strides):
+        sizes = (window, window), (strides, strides)
+        return nn.ConvTranspose(features, *sizes, transpose_kernel=True, name=name)(x)
 
-    def scanned_layers(self, name, x, window, length):
+    def make_scanned(self, name, x, window, length):
         class Body(nn.Module):
             @nn.compact
             def __call__(self, x, _):
@@ -144,168 +116,106 @@ class Linen(Builder):
         axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
         return nn.scan(Body, **axes, length=length)(name=name)(x, None)[0]
 
-    def normed_layer(self, name, x, features, window):
+    def make_normed(self, name, x, features, window):
         return nn.WeightNorm(nn.Conv(features, (window, window), name=name))(x)
 
-    def make(self, network, x):
+    def make(self, network):
         builder = self
 
         class Net(nn.Module):
             @nn.compact
             def __call__(self, x):
-                builder.asked = []
-                return network(builder, x)
+                return builder.run(network, x)
 
-        variables = Net().init(jax.random.key(0), x)
-        apply = lambda params, x: Net().apply({"params": params}, x)  # noqa: E731
-        return apply, variables["params"]
-
-    def kernel(self, params, number, asked):
-        layer = params[f"layer_{number}"]
-        kernel = (layer["conv"] if "stack" in asked else layer)["kernel"]
-        return kernel.swapaxes(-1, -2) if asked.get("transposed") else kernel
+        params = jax.eval_shape(Net().init, jax.random.key(0), IMAGES)["params"]
+        return lambda params, x: Net().apply({"params": params}, x), filled(params)
 
 
 class Haiku(Builder):
-    def layer(self, name, x, features, window, groups, strides, dilation):
-        return hk.Conv2D(
-            features, window, strides, dilation, feature_group_count=groups, name=name
-        )(x)
+    def make_conv(self, name, x, features, window, groups, strides, dilation):
+        options = {"feature_group_count": groups, "name": name}
+        return hk.Conv2D(features, window, strides, dilation, **options)(x)
 
-    def transposed_layer(self, name, x, features, window, strides):
+    def make_transposed(self, name, x, features, window, strides):
         return hk.Conv2DTranspose(features, window, strides, name=name)(x)
 
-    def scanned_layers(self, name, x, window, length):
-        features = x.shape[-1]
+    def make_scanned(self, name, x, window, length):
         stack = hk.experimental.layer_stack(length, name=name)
-        return stack(lambda x: hk.Conv2D(features, window, name="conv")(x))(x)
+        return stack(lambda x: hk.Conv2D(x.shape[-1], window, name="conv")(x))(x)
 
-    def normed_layer(self, name, x, features, window):
-        shape = (window, window, x.shape[-1], features)
-        kernel = hk.get_parameter(name, shape, init=hk.initializers.RandomNormal())
-        norm = jnp.sqrt(jnp.square(kernel).sum((0, 1, 2), keepdims=True))
-        dimensions = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            x, kernel / norm, (1, 1), "SAME", dimension_numbers=dimensions
-        )
-
-    def make(self, network, x):
-        def forward(x):
-            self.asked = []
-            return network(self, x)
-
-        net = hk.without_apply_rng(hk.transform(forward))
-        return net.apply, net.init(jax.random.key(0), x)
-
-    def kernel(self, params, number, asked):
-        (kernel,) = (
-            leaf
-            for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-            if f"layer_{number}" in str(path) and leaf.ndim >= 4
-        )
-        return kernel.swapaxes(-1, -2) if asked.get("transposed") else kernel
+    def make(self, network):
+        net = hk.without_apply_rng(hk.transform(partial(self.run, network)))
+        return net.apply, filled(jax.eval_shape(net.init, jax.random.key(0), IMAGES))
 
 
 class Keras(Builder):
-    def layer(self, name, x, features, window, groups, strides, dilation):
+    def make_conv(self, name, x, features, window, groups, strides, dilation):
         options = {"strides": strides, "dilation_rate": dilation, "padding": "same"}
-        if groups == x.shape[-1] == features and groups > 1:
+        if groups == x.shape[-1] == features:
             return keras.layers.DepthwiseConv2D(window, name=name, **options)(x)
-        return keras.layers.Conv2D(features, window, groups=groups, name=name, **options)(
-            x
-        )
+        options |= {"groups": groups, "name": name}
+        return keras.layers.Conv2D(features, window, **options)(x)
 
-    def transposed_layer(self, name, x, features, window, strides):
-        return keras.layers.Conv2DTranspose(features, window, strides, "same", name=name)(
-            x
-        )
+    def make_transposed(self, name, x, features, window, strides):
+        options = {"padding": "same", "name": name}
+        return keras.layers.Conv2DTranspose(features, window, strides, **options)(x)
 
-    def scanned_layers(self, name, x, window, length):
-        class Stack(keras.layers.Layer):
-            def build(self, shape):
-                C = shape[-1]
-                self.stack = self.add_weight(shape=(length, window, window, C, C))
-
-            def call(self, x):
-                def step(x, kernel):
-                    return keras.ops.conv(x, kernel, padding="same"), None
-
-                stack = keras.ops.convert_to_tensor(self.stack)
-                return keras.ops.scan(step, x, stack)[0]
-
-        return Stack(name=name)(x)
-
-    def normed_layer(self, name, x, features, window):
+    def make_normed(self, name, x, features, window):
         layer = keras.layers.Conv2D(features, window, padding="same", name=name)
         return keras.layers.SpectralNormalization(layer)(x)
 
     def pool(self, x):
         return keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
 
-    def make(self, network, x):
-        keras.utils.set_random_seed(0)
-        images = keras.Input(x.shape[1:])
-        self.model = keras.Model(images, network(self, images))
-        trainable, others = (
-            [variable.value for variable in variables]
-            for variables in (
-                self.model.trainable_variables,
-                self.model.non_trainable_variables,
-            )
-        )
+    def make(self, network):
+        images = keras.Input(IMAGES.shape[1:])
+        self.model = keras.Model(images, self.run(network, images))
+        others = [variable.value for variable in self.model.non_trainable_variables]
 
         def apply(trainable, x):
             return self.model.stateless_call(trainable, others, x, training=True)[0]
 
-        return apply, trainable
+        return apply, filled([v.value for v in self.model.trainable_variables])
 
-    def kernel(self, params, number, asked):
-        (kernel,) = (
-            leaf
-            for variable, leaf in zip(self.model.trainable_variables, params, strict=True)
-            if f"layer_{number}/" in variable.path and leaf.ndim >= 4
-        )
-        if asked.get("transposed"):
-            return kernel.swapaxes(-1, -2)
-        depthwise = asked["groups"] == kernel.shape[-2] and kernel.shape[-1] == 1
-        return kernel.swapaxes(-1, -2) if depthwise else kernel
+    def named(self, params):
+        paths = [variable.path for variable in self.model.trainable_variables]
+        return dict(zip(paths, params, strict=True))
+
+    def as_kernel(self, leaf, asked):
+        depthwise = asked["groups"] == leaf.shape[-2] and leaf.shape[-1] == 1
+        swapped = depthwise or asked.get("transposed")
+        return leaf.swapaxes(-1, -2) if swapped else leaf
 
 
 class Listed(Builder):
     """For frameworks whose layers are made before they are run."""
 
-    layers = None
-
-    def made(self, name, make):
+    def made(self, name, make, *arguments, **options):
         """The layer of this name, which is made the first time."""
         if name not in self.layers:
-            self.layers[name] = make()
+            self.layers[name] = make(*arguments, **options)
         return self.layers[name]
+
+    def run_with(self, network, layers, x):
+        self.layers = layers
+        return self.run(network, x)
+
+    def new(self, network, layers):
+        self.run_with(network, layers, IMAGES)
+        return self.layers
 
 
 class Nnx(Listed):
-    def layer(self, name, x, features, window, groups, strides, dilation):
-        return self.made(
-            name,
-            lambda: nnx.Conv(
-                x.shape[-1],
-                features,
-                (window, window),
-                strides,
-                feature_group_count=groups,
-                kernel_dilation=dilation,
-                rngs=nnx.Rngs(0),
-            ),
-        )(x)
+    def make_conv(self, name, x, features, window, groups, strides, dilation):
+        options = {"feature_group_count": groups, "kernel_dilation": dilation}
+        sizes = x.shape[-1], features, (window, window), strides
+        return self.made(name, nnx.Conv, *sizes, **options, rngs=nnx.Rngs(0))(x)
 
-    def transposed_layer(self, name, x, features, window, strides):
-        window, strides = (window, window), (strides, strides)
-        make = lambda: nnx.ConvTranspose(  # noqa: E731
-            x.shape[-1], features, window, strides, rngs=nnx.Rngs(0)
-        )
-        return self.made(name, make)(x)
+    def make_transposed(self, name, x, features, window, strides):
+        sizes = x.shape[-1], features, (window, window), (strides, strides)
+        return self.made(name, nnx.ConvTranspose, *sizes, rngs=nnx.Rngs(0))(x)
 
-    def scanned_layers(self, name, x, window, length):
+    def make_scanned(self, name, x, window, length):
         C = x.shape[-1]
 
         @nnx.split_rngs(splits=length)
@@ -313,99 +223,69 @@ class Nnx(Listed):
         def make(rngs):
             return nnx.Conv(C, C, (window, window), rngs=rngs)
 
-        layers = self.made(name, lambda: make(nnx.Rngs(0)))
-        return nnx.scan(
-            lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry
-        )(x, layers)
+        axes = {"in_axes": (nnx.Carry, 0), "out_axes": nnx.Carry}
+        layers = self.made(name, make, nnx.Rngs(0))
+        return nnx.scan(lambda x, layer: layer(x), **axes)(x, layers)
 
-    def normed_layer(self, name, x, features, window):
-        def make():
-            conv = nnx.Conv(x.shape[-1], features, (window, window), rngs=nnx.Rngs(0))
-            return nnx.WeightNorm(conv, rngs=nnx.Rngs(0))
+    def make_normed(self, name, x, features, window):
+        def make(rngs):
+            conv = nnx.Conv(x.shape[-1], features, (window, window), rngs=rngs)
+            return nnx.WeightNorm(conv, rngs=rngs)
 
-        return self.made(name, make)(x)
+        return self.made(name, make, nnx.Rngs(0))(x)
 
-    def make(self, network, x):
-        self.layers = nnx.Dict()
-        network(self, x)
-        model = self.layers
+    def make(self, network):
+        abstract = nnx.eval_shape(lambda: self.new(network, nnx.Dict()))
+        graph, state = nnx.split(abstract)
+        return partial(self.run_with, network), nnx.merge(graph, filled(state))
 
-        def apply(model, x):
-            self.layers, self.asked = model, []
-            return network(self, x)
-
-        return apply, model
-
-    def kernel(self, params, number, asked):
-        layer = params[f"layer_{number}"]
-        layer = getattr(layer, "layer_instance", layer)
-        return layer.kernel[...]
+    def as_kernel(self, leaf, asked):
+        return leaf
 
 
 class Equinox(Listed):
-    channels_axis = 0
+    def make_conv(self, name, x, features, window, groups, strides, dilation):
+        options = {"padding": "SAME", "groups": groups, "key": jax.random.key(0)}
+        sizes = x.shape[0], features, window, strides
+        return self.made(name, eqx.nn.Conv2d, *sizes, dilation=dilation, **options)(x)
 
-    def layer(self, name, x, features, window, groups, strides, dilation):
-        return self.made(
-            name,
-            lambda: eqx.nn.Conv2d(
-                x.shape[0],
-                features,
-                window,
-                strides,
-                "SAME",
-                dilation,
-                groups,
-                key=jax.random.key(0),
-            ),
-        )(x)
+    def make_transposed(self, name, x, features, window, strides):
+        options = {"padding": "SAME", "key": jax.random.key(0)}
+        sizes = x.shape[0], features, window, strides
+        return self.made(name, eqx.nn.ConvTranspose2d, *sizes, **options)(x)
 
-    def transposed_layer(self, name, x, features, window, strides):
-        make = lambda: eqx.nn.ConvTranspose2d(  # noqa: E731
-            x.shape[0], features, window, strides, padding="SAME", key=jax.random.key(0)
-        )
-        return self.made(name, make)(x)
-
-    def scanned_layers(self, name, x, window, length):
+    def make_scanned(self, name, x, window, length):
         C = x.shape[0]
 
-        def make():
-            keys = jax.random.split(jax.random.key(0), length)
-            one = lambda key: eqx.nn.Conv2d(C, C, window, padding="SAME", key=key)  # noqa: E731
-            return eqx.filter_vmap(one)(keys)
+        @eqx.filter_vmap
+        def make(key):
+            return eqx.nn.Conv2d(C, C, window, padding="SAME", key=key)
 
-        arrays, static = eqx.partition(self.made(name, make), eqx.is_array)
-
-        def step(x, arrays):
-            return eqx.combine(arrays, static)(x), None
-
+        layers = self.made(name, make, jax.random.split(jax.random.key(0), length))
+        arrays, static = eqx.partition(layers, eqx.is_array)
+        step = lambda x, arrays: (eqx.combine(arrays, static)(x), None)  # noqa: E731
         return jax.lax.scan(step, x, arrays)[0]
 
-    def normed_layer(self, name, x, features, window):
-        def make():
-            conv = eqx.nn.Conv2d(
-                x.shape[0], features, window, padding="SAME", key=jax.random.key(0)
-            )
+    def make_normed(self, name, x, features, window):
+        def make(**options):
+            conv = eqx.nn.Conv2d(x.shape[0], features, window, **options)
             return eqx.nn.WeightNorm(conv, axis=0)
 
-        return self.made(name, make)(x)
+        return self.made(name, make, padding="SAME", key=jax.random.key(0))(x)
 
-    def make(self, network, x):
-        self.layers = {}
-        network(self, x[0].transpose(2, 0, 1))
-        model = self.layers
+    def pool(self, x):
+        return x.mean((1, 2), keepdims=True)
 
-        def apply(model, x):
-            self.layers, self.asked = model, []
-            return jax.vmap(lambda x: network(self, x))(x.transpose(0, 3, 1, 2))
+    def run_with(self, network, layers, x):
+        self.layers = layers
+        return jax.vmap(partial(self.run, network))(x.transpose(0, 3, 1, 2))
 
-        return apply, model
+    def make(self, network):
+        abstract = eqx.filter_eval_shape(lambda: self.new(network, {}))
+        return partial(self.run_with, network), filled(abstract)
 
-    def kernel(self, params, number, asked):
-        layer = params[f"layer_{number}"]
-        weight = getattr(layer, "layer", layer).weight
-        order = (2, 3, 1, 0) if "stack" not in asked else (0, 3, 4, 2, 1)
-        return weight.transpose(order)
+    def as_kernel(self, leaf, asked):
+        return jnp.moveaxis(leaf, (-4, -3), (-1, -2))
 
 
 FRAMEWORKS = {
@@ -415,15 +295,22 @@ FRAMEWORKS = {
     "Haiku": Haiku,
     "Keras": Keras,
 }
+CASES = [
+    (framework, network)
+    for network in (convolutions, transposed, scanned, normed)
+    for framework, builder in FRAMEWORKS.items()
+    if hasattr(builder, f"make_{network.__name__}") or network is convolutions
+]
 
 
+@cache
 def make(framework, network):
-    """`(apply, params, images, [(kernel, asked), ...])`, kernels `(*window, C, M)`."""
+    """`(apply, params, [(kernel, asked), ...])`, kernels `(*window, C, M)`."""
     builder = FRAMEWORKS[framework]()
-    images = jnp.ones((BATCH, SIZE, SIZE, CHANNELS))
-    apply, params = builder.make(network, images)
+    apply, params = builder.make(network)
     kernels = []
     for number, asked in enumerate(builder.asked):
-        kernel = np.asarray(builder.kernel(params, number, asked))
+        leaves = [x for p, x in builder.named(params).items() if f"layer_{number}" in p]
+        kernel = builder.as_kernel(max(leaves, key=jnp.ndim), asked)
         kernels += [(k, asked) for k in (kernel if "stack" in asked else [kernel])]
-    return apply, params, images, kernels
+    return apply, params, kernels

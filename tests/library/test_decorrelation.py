@@ -218,12 +218,6 @@ def test_axis_name_makes_it_that_of_the_whole_batch(spread):
     np.testing.assert_allclose(spread(slope), whole, rtol=1e-4, atol=1e-6)
 
 
-def test_under_vmap():
-    result = jax.vmap(cs.decorrelation)(MAPS.reshape(4, 4, *MAPS.shape[1:]))
-    expected = [expected_decorrelation(maps) for maps in np.split(MAPS, 4)]
-    np.testing.assert_allclose(result, expected, rtol=1e-5)
-
-
 @pytest.mark.parametrize("function", [cs.decorrelation, cs.effective_maps])
 def test_rejects_what_is_no_map(function):
     with pytest.raises(ValueError, match=r"maps has shape \(3, 4\); expected \(batch"):

@@ -32,23 +32,21 @@ def check_maps(result, expected):
     jax.tree.map(close, result, expected)
 
 
-def test_linen():
+def captured(model, *inputs):
+    """Maps of a new Linen model, its variables, and its output."""
+    variables = jax.jit(model.init)(jax.random.key(0), *inputs)
+    maps = capture_feature_maps(model, *inputs, variables=variables)
+    return maps, variables, model.apply(variables, *inputs)
+
+
+@pytest.mark.parametrize("activation", [jax.nn.relu, jnp.tanh])
+def test_maps_before_and_after_the_activation(activation):
     variables = linen_variables(LinenNet())
-    result = capture_feature_maps(LinenNet(), X, variables=variables)
-    check_maps(result, expected_maps(variables))
-
-
-def test_nnx():
-    result = capture_feature_maps(nnx_net(), X)
-    check_maps(result, expected_maps(linen_variables(LinenNet())))
-
-
-def test_activation():
-    variables = linen_variables(LinenNet())
-    result = capture_feature_maps(LinenNet(), X, variables=variables, activation=jnp.tanh)
-    check_maps(result, expected_maps(variables, jnp.tanh))
-    result = capture_feature_maps(nnx_net(), X, activation=jnp.tanh)
-    check_maps(result, expected_maps(variables, jnp.tanh))
+    expected = expected_maps(variables, activation)
+    options = {} if activation is jax.nn.relu else {"activation": activation}
+    result = capture_feature_maps(LinenNet(), X, variables=variables, **options)
+    check_maps(result, expected)
+    check_maps(capture_feature_maps(nnx_net(), X, **options), expected)
 
 
 def test_nnx_model_is_left_as_it_was():
@@ -86,21 +84,15 @@ def test_nnx_capture_is_traceable():
     jax.tree.map(close, result, expected_maps(linen_variables(LinenNet())))
 
 
-@pytest.mark.parametrize("transform", [nn.remat, nn.jit])
-def test_linen_layers_inside_transformations(transform):
-    model = LinenNet(block=transform(LinenBlock))
-    variables = linen_variables(model)
+@pytest.mark.parametrize("transform", [nn.remat, nn.jit, nnx.remat, nnx.jit])
+def test_layers_inside_transformations(transform):
+    variables = linen_variables(LinenNet())
+    model, options = LinenNet(transform(LinenBlock)), {"variables": variables}
+    if transform in (nnx.remat, nnx.jit):
+        model, options = nnx_net(transform), {}
     for _ in range(2):  # the second time from the transformation's cache
-        result = capture_feature_maps(model, X, variables=variables)
+        result = capture_feature_maps(model, X, **options)
         check_maps(result, expected_maps(variables))
-
-
-@pytest.mark.parametrize("transform", [nnx.remat, nnx.jit])
-def test_nnx_layers_inside_transformations(transform):
-    model = nnx_net(transform)
-    for _ in range(2):
-        result = capture_feature_maps(model, X)
-        check_maps(result, expected_maps(linen_variables(LinenNet())))
 
 
 class LinenScanned(nn.Module):
@@ -136,15 +128,13 @@ class NNXScanned(nnx.Module):
 
 @pytest.mark.parametrize("collections", ["params", True])
 def test_scanned_linen_layers_have_an_entry_for_each_time(collections):
-    model = LinenScanned(collections)
-    variables = model.init(jax.random.key(0), X)
-    maps = capture_feature_maps(model, X, variables=variables)
+    maps, variables, _ = captured(LinenScanned(collections), X)
     assert list(maps) == ["layers/conv", "layers/conv#2"]
     x, kernels = X, variables["params"]["layers"]["conv"]
-    for n, captured in enumerate(maps.values()):
+    for n, layer in enumerate(maps.values()):
         params = jax.tree.map(lambda leaf, n=n: leaf[n], kernels)
         x = nn.Conv(3, (3, 3)).apply({"params": params}, x)
-        close(captured.before, x)
+        close(layer.before, x)
 
 
 def test_scanned_nnx_layers_have_an_entry_for_each_time():
@@ -159,9 +149,8 @@ def test_linen_layers_inside_vmap_are_refused():
         nn.Conv, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None,
         axis_size=2,
     )(4, (3, 3))  # fmt: skip
-    variables = model.init(jax.random.key(0), X)
     with pytest.raises(ValueError, match=r"conv layer VmapConv .* runs inside vmap"):
-        capture_feature_maps(model, X, variables=variables)
+        captured(model, X)
 
 
 def test_linen_layers_inside_a_while_loop_are_refused():
@@ -177,40 +166,23 @@ def test_linen_layers_inside_a_while_loop_are_refused():
 
             return nn.while_loop(lambda m, s: s[0] < 2, step, self, (0, x))[1]
 
-    variables = Loop().init(jax.random.key(0), X)
     with pytest.raises(ValueError, match=r"maps of conv, call 1 cannot .* of the while"):
-        capture_feature_maps(Loop(), X, variables=variables)
+        captured(Loop(), X)
 
 
 def test_weight_norm():
     model = nn.Sequential([nn.WeightNorm(nn.Conv(4, (3, 3))), nn.LayerNorm()])
-    variables = model.init(jax.random.key(0), X)
-    (maps,) = capture_feature_maps(model, X, variables=variables).values()
-    close(maps.before, model.apply(variables, X))
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_a_branch_of_cond_that_is_not_taken_has_maps_of_zeros(first):
-    class Branches(nn.Module):
-        @nn.compact
-        def __call__(self, x, first):
-            a, b = nn.Conv(4, (3, 3), name="a"), nn.Conv(4, (3, 3), name="b")
-            if self.is_initializing():
-                return a(x) + b(x)
-            return nn.cond(first, lambda m, x: a(x), lambda m, x: b(x), self, x)
-
-    variables = Branches().init(jax.random.key(0), X, first)
-    maps = capture_feature_maps(Branches(), X, variables=variables, first=first)
-    taken, other = ("a", "b") if first else ("b", "a")
-    close(maps[taken].before, Branches().apply(variables, X, first))
-    assert not np.any(maps[other].before)
+    maps, _, output = captured(model, X)
+    (layer,) = maps.values()
+    close(layer.before, output)
 
 
 # Which layers, which arrays.
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("by_keyword", [False, True])
+@pytest.mark.parametrize(
+    ("norm", "by_keyword"), [*((norm, False) for norm in NORMS), ("LayerNorm", True)]
+)
 def test_linen_normalization_of_the_conv_output_comes_before(norm, by_keyword):
     options = {"use_running_average": True} if norm == "BatchNorm" else {}
     options |= {"num_groups": 2} if norm == "GroupNorm" else {}
@@ -222,9 +194,8 @@ def test_linen_normalization_of_the_conv_output_comes_before(norm, by_keyword):
             layer = getattr(nn, norm)(**options)
             return layer(x=x) if by_keyword else layer(x)
 
-    variables = Model().init(jax.random.key(0), X)
-    maps = capture_feature_maps(Model(), X, variables=variables)
-    close(maps["Conv_0"].before, Model().apply(variables, X))
+    maps, _, output = captured(Model(), X)
+    close(maps["Conv_0"].before, output)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -251,11 +222,9 @@ class Inception(nn.Module):
 
 
 def test_each_norm_finds_its_conv():
-    variables = Inception().init(jax.random.key(0), X)
-    expected = Inception().apply(variables, X)
-    maps = capture_feature_maps(Inception(), X, variables=variables)
+    maps, _, outputs = captured(Inception(), X)
     assert list(maps) == ["a", "b", "c"]
-    for layer, output in zip(maps.values(), expected, strict=False):
+    for layer, output in zip(maps.values(), outputs, strict=False):
         close(layer.before, output)
 
 
@@ -269,40 +238,24 @@ class Twice(nn.Module):
 
 
 def test_a_layer_applied_twice_has_two_entries():
-    variables = Twice().init(jax.random.key(0), X)
-    first, second = Twice().apply(variables, X)
-    maps = capture_feature_maps(Twice(), X, variables=variables)
+    maps, _, (first, second) = captured(Twice(), X)
     assert list(maps) == ["conv", "conv#2"]
     close(maps["conv"].before, first)
     close(maps["conv#2"].before, second)
 
 
-class NNXTwice(nnx.Module):
-    def __init__(self, rngs):
-        self.conv = nnx.Conv(3, 3, (3, 3), rngs=rngs)
-        self.again = self.conv
+@pytest.mark.parametrize("wrap", [lambda function: function, nnx.jit])
+def test_an_nnx_layer_applied_twice_has_two_entries(wrap):
+    """Also where a function is traced once and called twice."""
 
-    def __call__(self, x):
-        return self.again(self.conv(x))
-
-
-def test_an_nnx_layer_applied_twice_has_two_entries():
-    model = NNXTwice(nnx.Rngs(0))
-    maps = capture_feature_maps(model, X)
-    first, second = sorted(maps, key=len)
-    assert second == first + "#2"
-    close(maps[first].before, model.conv(X))
-    close(maps[second].before, model(X))
-
-
-def test_an_nnx_function_that_is_traced_once_and_called_twice():
     class Twice(nnx.Module):
         def __init__(self, rngs):
             self.conv = nnx.Conv(3, 3, (3, 3), rngs=rngs)
             self.norm = nnx.LayerNorm(3, rngs=rngs)
+            self.same = self.norm
 
         def __call__(self, x):
-            block = nnx.jit(lambda model, x: model.norm(model.conv(x)))
+            block = wrap(lambda model, x: model.same(model.conv(x)))
             return block(self, block(self, x))
 
     model = Twice(nnx.Rngs(0))
@@ -327,20 +280,17 @@ def test_an_nnx_function_that_is_traced_once_and_called_twice():
 def test_layers_of_every_kind_also_as_the_whole_model(layer):
     x = images(2, 6, 3) if np.size(layer.kernel_size) == 1 else X
     if isinstance(layer, nn.Module):
-        variables = layer.init(jax.random.key(0), x)
-        maps = capture_feature_maps(layer, x, variables=variables)
-        expected = layer.apply(variables, x)
+        maps, _, output = captured(layer, x)
     else:
-        maps = capture_feature_maps(layer, x)
-        expected = layer(x)
+        maps, output = capture_feature_maps(layer, x), layer(x)
     assert list(maps) == [type(layer).__name__]
-    close(maps[type(layer).__name__].before, expected)
+    close(maps[type(layer).__name__].before, output)
 
 
-@pytest.mark.parametrize("batch", [(), (2, 3)])
-@pytest.mark.parametrize("layer_type", [nn.Conv, nn.remat(nn.Conv)])
+@pytest.mark.parametrize(
+    ("batch", "layer_type"), [((), nn.Conv), ((2, 3), nn.remat(nn.Conv))]
+)
 def test_any_number_of_batch_axes_becomes_one(batch, layer_type):
     layer, x = layer_type(4, (3, 3)), images(*batch, 6, 5, 3)
-    variables = layer.init(jax.random.key(0), x)
-    (maps,) = capture_feature_maps(layer, x, variables=variables).values()
-    close(maps.before, layer.apply(variables, x).reshape(-1, 6, 5, 4))
+    maps, _, output = captured(layer, x)
+    close(*(m.before for m in maps.values()), output.reshape(-1, 6, 5, 4))

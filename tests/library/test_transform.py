@@ -38,41 +38,23 @@ def test_adds_the_gradient_and_leaves_the_rest(options):
     assert_added(one_update(transformation), added(**options))
 
 
-def test_sums_over_layers():
-    params = {"a": PARAMS, "b": tree(20)}
-    updates = {"a": UPDATES, "b": tree(30)}
-    result = one_update(cs.add_convolutional_similarity(STRENGTH), updates, params)
-    for name in "ab":
-        expected = added(updates[name], params[name])
-        assert_added(result[name], expected, updates[name])
-
-
-def test_eager_is_jitted():
-    transformation = cs.add_convolutional_similarity(STRENGTH)
-    eager, state = transformation.update(UPDATES, transformation.init(PARAMS), PARAMS)
-    assert_added(eager, added())
-    assert state.count == 1
-
-
 @pytest.mark.parametrize(
     "strength",
-    [0, 2, 0.25, np.float32(0.25), jnp.float32(0.25), np.array(0.25), jnp.array(2)],
+    [0, 0.25, np.float32(0.25), np.array(0.25), jnp.array(2)],
     ids=lambda s: f"{type(s).__name__}-{s}",
 )
 def test_strength_is_any_scalar(strength):
-    result = one_update(cs.add_convolutional_similarity(strength))
-    assert_added(result, added(strength=float(strength)))
-
-
-def test_strength_may_be_traced():
-    def update(strength):
-        return one_update(cs.add_convolutional_similarity(strength))
-
-    result = jax.jit(update)(jnp.float32(0.25))
-    assert_added(result, added(strength=0.25))
+    """Without `jit`, which is around every other update here."""
+    transformation = cs.add_convolutional_similarity(strength)
+    updates, state = transformation.update(UPDATES, transformation.init(PARAMS), PARAMS)
+    assert_added(updates, added(strength=float(strength)))
+    assert state.count == 1
 
 
 # Trees of other libraries.
+
+
+NAMES = ("first", "second")
 
 
 class NnxNet(nnx.Module):
@@ -88,8 +70,7 @@ def only_second(params):
 
 
 @pytest.mark.parametrize("mask", ["none", "callable", "tree"])
-@pytest.mark.parametrize("jitted", [False, True])
-def test_nnx_optimizer(mask, jitted):
+def test_nnx_optimizer(mask):
     model = NnxNet(nnx.Rngs(0))
     masks = {
         "none": None,
@@ -97,58 +78,40 @@ def test_nnx_optimizer(mask, jitted):
         "tree": only_second(nnx.state(model, nnx.Param)),
     }
     before = {name: oracle.float64(getattr(model, name).kernel[...]) for name in NAMES}
+    similarity = cs.add_convolutional_similarity(STRENGTH, mask=masks[mask])
     optimizer = nnx.Optimizer(
-        model,
-        optax.chain(
-            cs.add_convolutional_similarity(STRENGTH, mask=masks[mask]),
-            optax.sgd(LEARNING_RATE),
-        ),
-        wrt=nnx.Param,
+        model, optax.chain(similarity, optax.sgd(LEARNING_RATE)), wrt=nnx.Param
     )
 
+    @nnx.jit
     def step(model, optimizer):
         def loss(model):
             return sum(0.5 * jnp.sum(getattr(model, n).kernel[...] ** 2) for n in NAMES)
 
         optimizer.update(model, nnx.grad(loss)(model))
 
-    (nnx.jit(step) if jitted else step)(model, optimizer)
+    step(model, optimizer)
     for name, kernel in before.items():
         gradient = kernel  # of the loss
         if mask == "none" or name == "second":
             gradient = gradient + STRENGTH * similarity_gradient(kernel)
-        np.testing.assert_allclose(
-            getattr(model, name).kernel[...],
-            kernel - LEARNING_RATE * gradient,
-            rtol=1e-5,
-            atol=1e-6,
-        )
-
-
-NAMES = ("first", "second")
+        expected = kernel - LEARNING_RATE * gradient
+        result = getattr(model, name).kernel[...]
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_equinox_module_with_none_leaves():
-    model = eqx.nn.Sequential(
-        [
-            eqx.nn.Conv2d(1, 3, (2, 3), key=jax.random.key(0)),
-            eqx.nn.Lambda(jax.nn.relu),
-        ]
-    )
+    conv = eqx.nn.Conv2d(1, 3, (2, 3), key=jax.random.key(0))
+    model = eqx.nn.Sequential([conv, eqx.nn.Lambda(jax.nn.relu)])
     params = eqx.filter(model, eqx.is_inexact_array)
     transformation = cs.add_convolutional_similarity(STRENGTH, layout="OIHW")
     updates = jax.tree.map(jnp.ones_like, params)
     result = one_update(transformation, updates, params)
     assert jax.tree.structure(result) == jax.tree.structure(updates)
-    kernel = jnp.transpose(params.layers[0].weight, (2, 3, 1, 0))
-    expected = 1 + STRENGTH * similarity_gradient(kernel)
-    np.testing.assert_allclose(
-        result.layers[0].weight,
-        np.transpose(expected, (3, 2, 0, 1)),
-        rtol=1e-5,
-        atol=1e-6,
-    )
-    np.testing.assert_array_equal(result.layers[0].bias, 1)
+    kernel = jnp.transpose(conv.weight, (2, 3, 1, 0))
+    expected = np.transpose(1 + STRENGTH * similarity_gradient(kernel), (3, 2, 0, 1))
+    np.testing.assert_allclose(result[0].weight, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(result[0].bias, 1)
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
@@ -177,8 +140,17 @@ def test_integer_parameters_pass_by():
 # Numbers.
 
 
-@pytest.mark.parametrize("of_params", [jnp.float16, jnp.bfloat16, jnp.float32])
-@pytest.mark.parametrize("of_updates", [jnp.float16, jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize(
+    ("of_params", "of_updates"),
+    [
+        (jnp.float16, jnp.float16),
+        (jnp.bfloat16, jnp.bfloat16),
+        (jnp.float32, jnp.bfloat16),
+        (jnp.float16, jnp.float32),
+        (jnp.float64, jnp.float64),
+    ],
+)
+@pytest.mark.usefixtures("x64")
 def test_updates_keep_their_dtype_and_round_once(of_params, of_updates):
     params, updates = tree(0, of_params), tree(10, of_updates)
     transformation = cs.add_convolutional_similarity(jnp.float32(STRENGTH))
@@ -187,17 +159,8 @@ def test_updates_keep_their_dtype_and_round_once(of_params, of_updates):
     exact = added(updates, params)
     error = np.abs(oracle.float64(result["conv"]["kernel"]) - exact)
     half_unit = float(jnp.finfo(of_updates).eps) / 2
-    assert np.all(error <= half_unit * np.abs(exact) * 1.001 + 1e-6)
-
-
-@pytest.mark.usefixtures("x64")
-def test_double_precision():
-    params, updates = tree(0, jnp.float64), tree(10, jnp.float64)
-    result = one_update(cs.add_convolutional_similarity(STRENGTH), updates, params)
-    assert result["conv"]["kernel"].dtype == jnp.float64
-    np.testing.assert_allclose(
-        result["conv"]["kernel"], added(updates, params), rtol=1e-9
-    )
+    slack = 1e-9 if of_updates == jnp.float64 else 1e-6
+    assert np.all(error <= half_unit * np.abs(exact) * 1.001 + slack)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -211,53 +174,22 @@ def test_zero_kernels_get_no_update(normalize):
 # Errors.
 
 
-def test_without_params_alone_too():
-    """`optax.add_decayed_weights` fails here on the missing argument itself."""
-    transformation = cs.add_convolutional_similarity(STRENGTH)
-    state = transformation.init(PARAMS)
-    with pytest.raises(ValueError, match=r"params is None"):
-        transformation.update(UPDATES, state)
-
-
-@pytest.mark.parametrize(
-    "strength",
-    [-0.1, -1, float("nan"), float("inf"), np.float32(-2), jnp.array(-0.5)],
-    ids=str,
-)
-def test_strength_is_not_negative(strength):
+@pytest.mark.parametrize("strength", [-0.1, np.float32(-2), np.nan, jnp.array(np.inf)])
+def test_strength_is_finite_and_not_negative(strength):
     with pytest.raises(ValueError, match=r"strength is .*expected a finite.*0 or"):
         cs.add_convolutional_similarity(strength)
 
 
-@pytest.mark.parametrize("strength", [jnp.ones(3), "0.1", None, [0.1]], ids=str)
+@pytest.mark.parametrize("strength", [jnp.ones(3), "0.1", None])
 def test_strength_is_one_number(strength):
     with pytest.raises(ValueError, match=r"strength is .*expected a finite.*schedule"):
         cs.add_convolutional_similarity(strength)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"pairs": "some"}, r"pairs is 'some'.*'all' or 'adjacent'"),
-        ({"channels": "mixed"}, r"channels is 'mixed'.*'matched' or 'cross'"),
-        ({"normalize": None}, r"normalize is None.*True or False"),
-    ],
+    "options", [{"pairs": "some"}, {"channels": 1}, {"normalize": 1}]
 )
-def test_rejects_unknown_options_at_once(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_rejects_unknown_options_at_once(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} is .*expected"):
         cs.add_convolutional_similarity(STRENGTH, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "params", "message"),
-    [
-        ({}, {"dense": {"kernel": jnp.ones((3, 2))}}, r"params has no conv kernel"),
-        ({"mask": {"conv": True}}, PARAMS, r"mask has no leaf for 'dense/kernel'"),
-        ({"feature_group_count": 2}, PARAMS, r"feature_group_count is 2.*3 output"),
-        ({"layout": "OHWI"}, PARAMS, r"layout is 'OHWI'"),
-    ],
-)
-def test_rejects_unfit_params_at_init(options, params, message):
-    transformation = cs.add_convolutional_similarity(STRENGTH, **options)
-    with pytest.raises(ValueError, match=message):
-        transformation.init(params)

@@ -18,7 +18,13 @@ from tests.library.flax_networks import (
     images,
     linen_variables,
 )
-from tests.library.framework_networks import FRAMEWORKS, make, mobilenet, transposed
+from tests.library.framework_networks import (
+    FRAMEWORKS,
+    IMAGES,
+    convolutions,
+    make,
+    transposed,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
 
@@ -74,6 +80,12 @@ def penalty(maps):
     return sum(cs.decorrelation(f) * n for n, f in enumerate(maps.values(), 1))
 
 
+def regularized(params, stop_gradient):
+    function = cs.with_feature_maps(network, stop_gradient=stop_gradient)
+    output, maps = function(params, X)
+    return jnp.sin(output) + penalty(maps)
+
+
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_output_and_maps(transform):
     output, maps = transform(cs.with_feature_maps(network))(parameters(), X)
@@ -85,11 +97,7 @@ def test_output_and_maps(transform):
 @pytest.mark.parametrize("stop_gradient", [False, True])
 def test_gradient_of_a_regularized_loss(stop_gradient):
     """The penalty's gradient is all the option changes."""
-
-    def loss(params):
-        function = cs.with_feature_maps(network, stop_gradient=stop_gradient)
-        output, maps = function(params, X)
-        return jnp.sin(output) + penalty(maps)
+    loss = partial(regularized, stop_gradient=stop_gradient)
 
     def by_hand(params):
         output, maps = network_and_maps(params, X)
@@ -103,16 +111,12 @@ def test_gradient_of_a_regularized_loss(stop_gradient):
 def test_stopping_the_gradient_takes_no_further_convolution():
     """The kernel's gradient is that of a sum, not a sum of two gradients."""
 
-    def convolutions(stop_gradient):
-        def loss(params):
-            function = cs.with_feature_maps(network, stop_gradient=stop_gradient)
-            output, maps = function(params, X)
-            return jnp.sin(output) + penalty(maps)
-
+    def count(stop_gradient):
+        loss = partial(regularized, stop_gradient=stop_gradient)
         program = jax.jit(jax.grad(loss)).lower(parameters()).compile()
         return program.as_text().count(" convolution(")
 
-    assert convolutions(stop_gradient=True) == convolutions(stop_gradient=False) > 3
+    assert count(stop_gradient=True) == count(stop_gradient=False) > 3
 
 
 @pytest.mark.slow
@@ -161,20 +165,22 @@ def scanned(params, x, wrap=lambda f: f, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "apply",
-    [scanned, partial(scanned, unroll=2), partial(scanned, wrap=jax.checkpoint)],
-    ids=["plain", "unrolled", "remat"],
+    ("apply", "stop_gradient"),
+    [
+        (scanned, False),
+        (scanned, True),
+        (partial(scanned, unroll=2), True),
+        (partial(scanned, wrap=jax.checkpoint), True),
+    ],
+    ids=["plain", "stopped", "unrolled", "remat"],
 )
-@pytest.mark.parametrize("stop_gradient", [False, True])
 def test_scanned_layers_come_stacked(apply, stop_gradient):
     params = {"kernels": images(3, 3, 3, 3, 3)}
 
     def loss(params):
         function = cs.with_feature_maps(apply, stop_gradient=stop_gradient)
         output, maps = function(params, X)
-        return jnp.sum(output) + penalty(
-            {str(n): f for n, f in enumerate(maps["kernels"])}
-        )
+        return jnp.sum(output) + penalty(dict(enumerate(maps["kernels"])))
 
     def by_hand(params):
         output, maps = looped(params, X)
@@ -185,7 +191,7 @@ def test_scanned_layers_come_stacked(apply, stop_gradient):
 
     _, maps = cs.with_feature_maps(apply)(params, X)
     close(maps["kernels"], looped(params, X)[1])
-    close(jax.grad(loss)(params), jax.grad(by_hand)(params))
+    close(jax.jit(jax.grad(loss))(params), jax.jit(jax.grad(by_hand))(params))
 
 
 def test_a_scan_whose_body_is_a_convolution_alone_is_no_convolution():
@@ -261,27 +267,30 @@ def test_a_convolution_keeps_its_own_derivative(stop_gradient):
         x = jnp.tanh(jax.lax.stop_gradient(a) if stop_gradient else a)
         return penalty({"a": a, "b": own(x, params["b"]["kernel"])})
 
-    close(jax.grad(loss)(parameters()), jax.grad(by_hand)(parameters()))
+    close(jax.jit(jax.grad(loss))(parameters()), jax.jit(jax.grad(by_hand))(parameters()))
 
 
 # Frameworks.
 
 
-@pytest.mark.parametrize("network", [mobilenet, transposed], ids=["mobile", "transposed"])
+@pytest.mark.parametrize("network", [convolutions, transposed])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_every_framework_has_the_layers_of_conv_layers(framework, network):
     """And the gradient of a layer's maps, with those of its input stopped, is its own."""
-    apply, params, x, _ = make(framework, network)
-    function = cs.with_feature_maps(apply, stop_gradient=True)
-    output, maps = jax.jit(function)(params, x)
-    jax.tree.map(close, output, apply(params, x))
-    layers = cs.conv_layers(apply, params, x)
+    apply, params, _ = make(framework, network)
+    layers = cs.conv_layers(apply, params, IMAGES)
+    last = layers.layers[-1].path
+
+    @partial(jax.value_and_grad, has_aux=True)
+    def slope(params):
+        function = cs.with_feature_maps(apply, stop_gradient=True)
+        output, maps = function(params, IMAGES)
+        return cs.decorrelation(maps[last]), (output, maps)
+
+    (_, (output, maps)), slope = eqx.filter_jit(slope)(params)
+    close(output, jax.jit(apply)(params, IMAGES))
     shapes = {layer.path: layer.outputs for layer in layers}
     assert {path: f.shape for path, f in maps.items()} == shapes
-    last = layers.layers[-1].path
-    slope = jax.grad(lambda params: cs.decorrelation(function(params, x)[1][last]))(
-        params
-    )
     kernels = cs.conv_kernels(slope, layers=layers)
     assert [path for path, kernel in kernels.items() if np.any(kernel)] == [last]
 
@@ -307,36 +316,29 @@ def test_linen_has_what_capture_has(block):
 def test_equinox_is_regularized_in_two_lines():
     """Channels first, one image a call, and the module itself as parameters."""
     keys = jax.random.split(jax.random.key(0))
-    model = eqx.nn.Sequential(
-        [
-            eqx.nn.Conv2d(3, 4, 3, key=keys[0]),
-            eqx.nn.Lambda(jax.nn.relu),
-            eqx.nn.ConvTranspose2d(4, 5, 3, stride=2, key=keys[1]),
-        ]
-    )
+    first = eqx.nn.Conv2d(3, 4, 3, key=keys[0])
+    last = eqx.nn.ConvTranspose2d(4, 5, 3, stride=2, key=keys[1])
+    model = eqx.nn.Sequential([first, eqx.nn.Lambda(jax.nn.relu), last])
     x = images(2, 3, 7, 6)
 
-    def apply(model, x):
-        return jax.vmap(model)(x)
+    def of_library(model):
+        return cs.with_feature_maps(lambda model, x: jax.vmap(model)(x))(model, x)
 
-    @eqx.filter_jit
-    @eqx.filter_grad
-    def slope(model):
-        output, maps = cs.with_feature_maps(apply)(model, x)
-        return output.sum() + sum(map(cs.decorrelation, maps.values()))
-
-    @eqx.filter_jit
-    @eqx.filter_grad
     def by_hand(model):
         first = jax.vmap(model[0])(x)
         last = jax.vmap(model[2])(jax.nn.relu(first))
-        maps = [jnp.moveaxis(f, 1, -1) for f in (first, last)]
-        return last.sum() + sum(map(cs.decorrelation, maps))
+        maps = {"layers/0/weight": first, "layers/2/weight": last}
+        return last, {path: jnp.moveaxis(f, 1, -1) for path, f in maps.items()}
 
-    output, maps = cs.with_feature_maps(apply)(model, x)
-    assert list(maps) == ["layers/0/weight", "layers/2/weight"]
-    close(maps["layers/2/weight"], jnp.moveaxis(output, 1, -1))
-    close(slope(model), by_hand(model))
+    def results(function):
+        @partial(eqx.filter_value_and_grad, has_aux=True)
+        def regularized(model):
+            output, maps = function(model)
+            return output.sum() + penalty(maps), (output, maps)
+
+        return eqx.filter_jit(regularized)(model)
+
+    close(results(of_library), results(by_hand))
 
 
 @pytest.mark.parametrize("window", [(3,), (3, 1, 2)])
