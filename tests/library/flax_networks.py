@@ -1,4 +1,4 @@
-"""One network in Linen and in NNX, its weights, and its maps one layer at a time."""
+"""A network in Linen and in NNX, its maps one layer at a time, and layers in a scan."""
 
 from functools import partial
 from typing import Any
@@ -17,6 +17,18 @@ def images(*shape, seed=0):
 
 
 X = images(2, 6, 5, 3)
+
+
+def filled(tree, seed=0):
+    """Numbers in the place of shapes, above 0 as variances have to be."""
+    random = np.random.default_rng(seed)
+
+    def fill(leaf):
+        if not hasattr(leaf, "dtype"):
+            return leaf
+        return jnp.asarray(random.uniform(0.1, 0.4, leaf.shape), leaf.dtype)
+
+    return jax.tree.map(fill, tree)
 
 
 def close(result, expected):
@@ -68,8 +80,38 @@ class NNXNet(nnx.Module):
         return self.dense(x.mean((1, 2)))
 
 
+# Two convs in a scan.
+
+
+class LinenLayer(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Conv(x.shape[-1], (3, 3), name="conv")(x), None
+
+
+class LinenScanned(nn.Module):
+    collections: Any  # those that are stacked; others do not leave the scan
+
+    @nn.compact
+    def __call__(self, x):
+        options = {"split_rngs": {"params": True}, "length": 2}
+        layers = nn.scan(LinenLayer, variable_axes={self.collections: 0}, **options)
+        return layers(name="layers")(x, None)[0]
+
+
+class NNXScanned(nnx.Module):
+    def __init__(self, rngs, channels):
+        make = nnx.vmap(lambda rngs: nnx.Conv(channels, channels, (3, 3), rngs=rngs))
+        self.layers = nnx.split_rngs(splits=2)(make)(rngs)
+
+    def __call__(self, x):
+        axes = {"in_axes": (nnx.Carry, 0), "out_axes": nnx.Carry}
+        return nnx.scan(lambda x, layer: layer(x), **axes)(x, self.layers)
+
+
 def linen_variables(model, seed=0):
-    variables = jax.jit(partial(model.init, train=False))(jax.random.key(seed), X)
+    init = partial(model.init, train=False)
+    variables = filled(jax.eval_shape(init, jax.random.key(0), X), seed)
     statistics = {"mean": images(4, seed=1), "var": jnp.exp(images(4, seed=2))}
     return variables | {"batch_stats": {"norm": statistics}}
 

@@ -1,7 +1,5 @@
 """Capture of feature maps: which arrays of which layers, inside transformations too."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +11,12 @@ from convsim_jax.flax import capture_feature_maps
 from tests.library.flax_networks import (
     LinenBlock,
     LinenNet,
+    LinenScanned,
+    NNXScanned,
     X,
     close,
     expected_maps,
+    filled,
     images,
     linen_variables,
     nnx_net,
@@ -32,11 +33,11 @@ def check_maps(result, expected):
     jax.tree.map(close, result, expected)
 
 
-def captured(model, *inputs):
-    """Maps of a new Linen model, its variables, and its output."""
-    variables = jax.jit(model.init)(jax.random.key(0), *inputs)
-    maps = capture_feature_maps(model, *inputs, variables=variables)
-    return maps, variables, model.apply(variables, *inputs)
+def captured(model, x=X):
+    """Maps of a Linen model, its variables, and its output."""
+    variables = filled(jax.eval_shape(model.init, jax.random.key(0), x))
+    maps = capture_feature_maps(model, x, variables=variables)
+    return maps, variables, model.apply(variables, x)
 
 
 @pytest.mark.parametrize("activation", [jax.nn.relu, jnp.tanh])
@@ -80,7 +81,7 @@ def test_linen_capture_is_traceable_over_seeds():
 
 
 def test_nnx_capture_is_traceable():
-    result = nnx.jit(capture_feature_maps)(nnx_net(), X)
+    result = nnx.jit(capture_feature_maps)(nnx_net())
     jax.tree.map(close, result, expected_maps(linen_variables(LinenNet())))
 
 
@@ -95,40 +96,9 @@ def test_layers_inside_transformations(transform):
         check_maps(result, expected_maps(variables))
 
 
-class LinenScanned(nn.Module):
-    collections: Any  # those that are stacked; others do not leave the scan
-
-    @nn.compact
-    def __call__(self, x):
-        layers = nn.scan(
-            LinenLayer,
-            variable_axes={self.collections: 0},
-            split_rngs={"params": True},
-            length=2,
-        )
-        return layers(name="layers")(x, None)
-
-
-class LinenLayer(nn.Module):
-    @nn.compact
-    def __call__(self, x, _):
-        return nn.Conv(3, (3, 3), name="conv")(x), None
-
-
-class NNXScanned(nnx.Module):
-    def __init__(self, rngs):
-        make = nnx.vmap(lambda rngs: nnx.Conv(3, 3, (3, 3), rngs=rngs))
-        self.layers = nnx.split_rngs(splits=2)(make)(rngs)
-
-    def __call__(self, x):
-        return nnx.scan(
-            lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry
-        )(x, self.layers)
-
-
 @pytest.mark.parametrize("collections", ["params", True])
 def test_scanned_linen_layers_have_an_entry_for_each_time(collections):
-    maps, variables, _ = captured(LinenScanned(collections), X)
+    maps, variables, _ = captured(LinenScanned(collections))
     assert list(maps) == ["layers/conv", "layers/conv#2"]
     x, kernels = X, variables["params"]["layers"]["conv"]
     for n, layer in enumerate(maps.values()):
@@ -138,7 +108,7 @@ def test_scanned_linen_layers_have_an_entry_for_each_time(collections):
 
 
 def test_scanned_nnx_layers_have_an_entry_for_each_time():
-    model = NNXScanned(nnx.Rngs(0))
+    model = NNXScanned(nnx.Rngs(0), 3)
     maps = capture_feature_maps(model, X)
     assert list(maps) == ["layers", "layers#2"]
     close(maps["layers#2"].before, model(X))
@@ -150,7 +120,7 @@ def test_linen_layers_inside_vmap_are_refused():
         axis_size=2,
     )(4, (3, 3))  # fmt: skip
     with pytest.raises(ValueError, match=r"conv layer VmapConv .* runs inside vmap"):
-        captured(model, X)
+        captured(model)
 
 
 def test_linen_layers_inside_a_while_loop_are_refused():
@@ -167,12 +137,12 @@ def test_linen_layers_inside_a_while_loop_are_refused():
             return nn.while_loop(lambda m, s: s[0] < 2, step, self, (0, x))[1]
 
     with pytest.raises(ValueError, match=r"maps of conv, call 1 cannot .* of the while"):
-        captured(Loop(), X)
+        captured(Loop())
 
 
 def test_weight_norm():
     model = nn.Sequential([nn.WeightNorm(nn.Conv(4, (3, 3))), nn.LayerNorm()])
-    maps, _, output = captured(model, X)
+    maps, _, output = captured(model)
     (layer,) = maps.values()
     close(layer.before, output)
 
@@ -194,7 +164,7 @@ def test_linen_normalization_of_the_conv_output_comes_before(norm, by_keyword):
             layer = getattr(nn, norm)(**options)
             return layer(x=x) if by_keyword else layer(x)
 
-    maps, _, output = captured(Model(), X)
+    maps, _, output = captured(Model())
     close(maps["Conv_0"].before, output)
 
 
@@ -222,7 +192,7 @@ class Inception(nn.Module):
 
 
 def test_each_norm_finds_its_conv():
-    maps, _, outputs = captured(Inception(), X)
+    maps, _, outputs = captured(Inception())
     assert list(maps) == ["a", "b", "c"]
     for layer, output in zip(maps.values(), outputs, strict=False):
         close(layer.before, output)
@@ -238,7 +208,7 @@ class Twice(nn.Module):
 
 
 def test_a_layer_applied_twice_has_two_entries():
-    maps, _, (first, second) = captured(Twice(), X)
+    maps, _, (first, second) = captured(Twice())
     assert list(maps) == ["conv", "conv#2"]
     close(maps["conv"].before, first)
     close(maps["conv#2"].before, second)

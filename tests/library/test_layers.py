@@ -204,10 +204,7 @@ def in_carry(params, x):
 THROUGH = {
     "jit": (jax.jit(lambda p, x: conv(x, p["a"])), 1),
     "remat": (jax.checkpoint(lambda p, x: conv(x, p["a"])), 1),
-    "called twice": (
-        lambda p, x: jax.jit(conv)(jax.jit(conv)(x, p["a"]), p["a"]),
-        2,
-    ),
+    "called twice": (lambda p, x: jax.jit(conv)(jax.jit(conv)(x, p["a"]), p["a"]), 2),
     "scan": (lambda p, x: lax.scan(lambda x, _: (conv(x, p["a"]), x), x, length=5)[0], 5),
     "carry": (in_carry, 5),
     "while": (in_while, 1),

@@ -1,7 +1,9 @@
-"""`conv_layers` of networks in five frameworks: the loss with it, and by hand."""
+"""What is read from a network of each of five frameworks: the loss, and the maps."""
 
 import math
+from functools import partial
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -9,43 +11,55 @@ from flax import nnx
 
 import convsim_jax as cs
 from tests.library import oracle
-from tests.library.framework_networks import CASES, IMAGES, convolutions, make
+from tests.library.framework_networks import CONVOLUTIONS, FRAMEWORKS, IMAGES, network
 
 pytestmark = pytest.mark.usefixtures("relaxed_jax", "quick_compilation")
 
-
-def by_hand(kernels):
-    """The sum over layers, each over its groups and the lags that count."""
-    return sum(
-        oracle.convolutional_similarity(
-            kernel,
-            feature_group_count=asked["groups"],
-            strides=(asked["strides"],) * 2,
-            transposed=asked.get("transposed", False),
-        )
-        for kernel, asked in kernels
-    )
+every_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
-@pytest.mark.parametrize(("framework", "network"), CASES)
-def test_loss_with_layers_is_the_sum_by_hand(framework, network):
-    apply, params, kernels = make(framework, network)
+@every_framework
+def test_loss_with_layers_is_the_sum_by_hand(framework):
+    apply, params, kernels = network(framework)
     layers = cs.conv_layers(apply, params, IMAGES)
     assert not layers.left_out
     assert sum(math.prod(layer.stack) for layer in layers) == len(kernels)
     total = cs.total_similarity(params, layers=layers)
-    np.testing.assert_allclose(total, by_hand(kernels), rtol=1e-4)
+    expected = sum(
+        oracle.convolutional_similarity(kernel, **options) for kernel, options in kernels
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-4)
     mask = cs.conv_mask(params, layers=layers)
     assert sum(jax.tree.leaves(jax.tree.map(lambda x: x is True, mask))) == len(layers)
 
 
+@every_framework
+def test_maps_are_those_of_the_layers(framework):
+    """And the gradient of a layer's maps, with those of its input stopped, is its own."""
+    apply, params, _ = network(framework)
+    layers = cs.conv_layers(apply, params, IMAGES)
+    last = layers.layers[-1].path
+
+    @partial(eqx.filter_value_and_grad, has_aux=True)
+    def slope(params):
+        function = cs.with_feature_maps(apply, stop_gradient=True)
+        output, maps = function(params, IMAGES)
+        return cs.decorrelation(maps[last]), (output, maps)
+
+    (_, (output, maps)), slope = eqx.filter_jit(slope)(params)
+    expected = eqx.filter_jit(apply)(params, IMAGES)
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-3)
+    shapes = {layer.path: (*layer.stack, *layer.outputs) for layer in layers}
+    assert {path: f.shape for path, f in maps.items()} == shapes
+    kernels = cs.conv_kernels(slope, layers=layers)
+    assert [path for path, kernel in kernels.items() if np.any(kernel)] == [last]
+
+
 def test_nnx_state_has_the_layers_of_its_module():
-    apply, model, _ = make("NNX", convolutions)
+    apply, model, _ = network("NNX")
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     of_state = cs.conv_layers(
         lambda params, x: apply(nnx.merge(graph, params, rest), x), params, IMAGES
     )
     assert of_state == cs.conv_layers(apply, model, IMAGES)
-    assert cs.conv_kernels(params, layers=of_state).keys() == {
-        f"layer_{number}/kernel" for number in range(5)
-    }
+    assert len(cs.conv_kernels(params, layers=of_state)) == len(CONVOLUTIONS)
