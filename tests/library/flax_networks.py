@@ -126,7 +126,8 @@ def nnx_net(*transform):
         (model.block.conv, params["block"]["conv"]),
     ]:
         conv.kernel[...], conv.bias[...] = values["kernel"], values["bias"]
-    model.norm.mean[...], model.norm.var[...] = statistics["mean"], statistics["var"]
+    for name, values in (params["norm"] | statistics).items():
+        getattr(model.norm, name)[...] = values
     return model
 
 
