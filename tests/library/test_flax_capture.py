@@ -81,7 +81,7 @@ def test_linen_capture_is_traceable_over_seeds():
 
 
 def test_nnx_capture_is_traceable():
-    result = nnx.jit(capture_feature_maps)(nnx_net())
+    result = nnx.jit(capture_feature_maps)(nnx_net(), X)
     jax.tree.map(close, result, expected_maps(linen_variables(LinenNet())))
 
 

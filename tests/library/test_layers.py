@@ -335,7 +335,7 @@ def test_prints_as_a_table():
     assert [" ".join(line.split()) for line in text.splitlines()] == [
         "kernel layout stack shape groups stride dilation times in out",
         "a HWIO - 3x2x2x6 2 2x1 1x3 1 2x8x8x4 2x4x8x6",
-        "b LHWIO 5 3x3x6x6 1 1x1 1x1 5 2x4x8x6 2x4x8x6",
+        "b LHWIO 5 3x3x6x6 1 1 1 5 2x4x8x6 2x4x8x6",
     ]
 
 
