@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments.data.open import open_source
 from experiments.data.own import from_splits
 from experiments.data.stream import prefetched, score_stream, train_stream
-from tests.experiments.data.data_cases import encoded, examples, write_folder
+from tests.experiments.data.data_cases import examples
 
 COUNT = 23
 OPTIONS = {"batch_size": 4, "image_size": 6, "seed": 3, "epoch": 1}
@@ -132,21 +131,6 @@ def test_the_middle_of_an_image_is_scored(noise):
     # one pixel from the first of 9 columns.
     expected = (image[:-1].astype(float) + image[1:])[:, 1:8] / 2
     np.testing.assert_allclose(batch.images[0], expected, atol=1)
-
-
-def test_an_image_that_cannot_be_read_is_named(tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    content = encoded(image, "JPEG")
-    splits = ("train", "test")
-    files = {f"{split}/{i % 2}/{i}.jpg": image for split in splits for i in range(3)}
-    files["train/1/1.jpg"] = content[: len(content) // 2]
-    opened = open_source(str(write_folder(tmp_path, files)))
-    for stream in (
-        train_stream(opened, range(3), **{**OPTIONS, "batch_size": 3}),
-        score_stream(opened, "train", range(3), batch_size=3, image_size=4),
-    ):
-        with pytest.raises(ValueError, match=r"/train/1/1.jpg cannot be read: .*trunc"):
-            next(stream)
 
 
 def test_batches_are_put_ahead_of_use():

@@ -12,6 +12,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from experiments.models import ACTIVATIONS, build
+from experiments.models.layers import HE
 from experiments.models.normalization import BatchNorm
 from experiments.models.own import feature_maps
 
@@ -43,10 +44,11 @@ class Trace(NamedTuple):
     convs: list  # shape of the kernel, size of what comes out
     dtypes: set  # of what comes out
     norms: list  # the modules
+    starts: set  # initializers of kernels
 
 
 def trace(model, size, train=False):
-    convs, dtypes, norms = [], set(), []
+    convs, dtypes, norms, starts = [], set(), [], set()
 
     def record(method, args, kwargs, context):
         output = method(*args, **kwargs)
@@ -54,6 +56,7 @@ def trace(model, size, train=False):
         if isinstance(layer, nn.Conv):
             kernel = layer.variables["params"]["kernel"].shape
             convs.append((kernel, *set(output.shape[1:3])))
+            starts.add(layer.kernel_init)
         if isinstance(layer, BatchNorm):
             norms.append(layer)
         if isinstance(layer, nn.Conv | BatchNorm | nn.Dense):
@@ -65,7 +68,7 @@ def trace(model, size, train=False):
         logits, variables = jax.eval_shape(
             lambda: model.init_with_output(jax.random.key(0), images, train=train)
         )
-    return Trace(variables, logits, convs, dtypes, norms)
+    return Trace(variables, logits, convs, dtypes, norms, starts)
 
 
 def of_published_size(name, **options):
@@ -99,6 +102,11 @@ def test_parameters_layers_logits_and_what_is_captured(name):
         assert {side.shape[-1] for side in sides} == {channels}
     if name == "resnet50":  # as in the checkpoints that there are
         assert {"Conv_0/kernel", "Block_3/Conv_1/kernel"} <= set(kernels)
+
+
+def test_the_cnn_starts_as_flax_layers_do_and_deep_networks_by_he():
+    assert published("cnn").starts == {nn.Conv(1, (1, 1)).kernel_init}
+    assert published("resnet18").starts == published("vgg19").starts == {HE}
 
 
 @pytest.mark.parametrize(("name", "millions"), {"wrn16-8": 11.0, "wrn40-4": 8.9}.items())

@@ -113,11 +113,3 @@ def test_networks_compute_what_was_published(model, plain, size):
         return logits, plain(variables["params"], images)
 
     np.testing.assert_allclose(*both(variables), rtol=1e-3, atol=1e-3)
-
-
-def test_the_cnn_starts_as_flax_layers_do():
-    model = build("cnn", classes=3, width=1 / 8)
-    images, key = jnp.zeros((1, 8, 8, 1)), jax.random.key(1)
-    kernel = jax.jit(model.init)(key, images)["params"]["Conv_2"]["kernel"]
-    assert kernel.shape == (3, 3, 8, 16)
-    np.testing.assert_allclose(kernel.std(), (1 / (9 * 8)) ** 0.5, rtol=0.1)  # LeCun's

@@ -103,17 +103,6 @@ def test_its_result_counts_as_the_maps_before_the_activation(variables, relaxed_
     np.testing.assert_allclose(nn.relu(maps), expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("average", [True, False])
-def test_the_mode_may_be_given_at_the_call(variables, average):
-    x = jax.random.normal(jax.random.key(3), (4, 3, 5))
-    later, before = BatchNorm(), BatchNorm(use_running_average=average)
-    results = (
-        layer.apply(variables, x, *given, mutable=["batch_stats"])
-        for layer, given in ((later, (average,)), (before, ()))
-    )
-    jax.tree.map(np.testing.assert_array_equal, *results)
-
-
 def test_a_mask_is_refused(variables):
     x = jnp.ones((4, 3, 5))
     with pytest.raises(ValueError, match=r"^mask is of shape \(4, 3, 1\); expected N"):

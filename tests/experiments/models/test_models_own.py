@@ -69,7 +69,7 @@ def trained(model, variables, key):
     return model.apply(variables, IMAGES, train=True, mutable=rest, rngs=key)
 
 
-@pytest.fixture(params=["Small", "SmallNNX"])
+@pytest.fixture(params=["Small", "SmallNNX"], scope="module")
 def network(request):
     model = own(request.param)
     return request.param, model, jax.jit(model.init)(KEY, IMAGES)
