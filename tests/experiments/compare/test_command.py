@@ -63,7 +63,7 @@ def run(*argv):
 
 
 @pytest.fixture(scope="module")
-def quickly():
+def quickly(quick_compilation):
     """Programs compile quickly, and there is one small setting more."""
     with pytest.MonkeyPatch.context() as patch:
         options = {"xla_backend_optimization_level": "0"}
@@ -150,12 +150,18 @@ def test_methods_start_from_the_same_weights(fixed):
         assert 0 < ratio.mean() < 1
 
 
-def test_a_finished_comparison_is_not_run_again(copy, no_training, capsys):
-    before = {path.name: path.read_bytes() for path in copy.glob("*.csv")}
+def test_what_is_finished_is_not_run_again(copy, tuned, no_training, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in copy.glob("*.csv")}
     assert run("--output", str(copy), *arguments()) == 0
-    assert no_training == []
-    assert before == {path.name: path.read_bytes() for path in copy.glob("*.csv")}
+    assert before == {path: path.read_bytes() for path in copy.glob("*.csv")}
     assert (copy / "table.txt").read_text(encoding="utf-8") in capsys.readouterr().out
+    results = tmp_path / "results"
+    shutil.copytree(tuned, results)
+    before = {path: path.read_bytes() for path in results.rglob("*.csv")}
+    assert run("--settings", "small", "--results", str(results)) == 0
+    assert before == {path: path.read_bytes() for path in results.rglob("*.csv")}
+    assert capsys.readouterr().out == f"results: {results / 'README.md'}\n"
+    assert no_training == []
 
 
 def test_an_interrupted_one_goes_on_with_what_is_missing(copy, no_training, capsys):
@@ -189,46 +195,35 @@ def test_the_default_folder_is_named_by_what_is_run_and_when(
 
 
 def test_where_all_diverge_there_is_a_table_and_an_error(
-    tmp_path, capsys, quickly, relaxed_jax
+    tmp_path, capsys, no_training, monkeypatch
 ):
+    gone = final([NAN], [[NAN, NAN]], kernels=True)
+    monkeypatch.setattr(command.Trainer, "run", lambda *_: gone)
     options = {"methods": ("none",), "learning-rate": 1e30, "seeds": 1, "steps": 100}
     assert run("--output", str(tmp_path / "run"), *arguments(**options)) == 2
     said = capsys.readouterr()
-    assert "none: 1 of 1 seeds diverged at epoch 1" in said.out
+    assert "none: 1 of 1 seeds diverged at epoch 3" in said.out
     assert "error: --learning-rate is 1e+30, at which all seeds" in said.err
     (row,) = rows_of(tmp_path / "run" / "results.csv")
-    assert (row["accuracy"], row["diverged_at"]) == ("", "1")
+    assert (row["accuracy"], row["diverged_at"]) == ("", "3")
     assert (tmp_path / "run" / "gains.png").exists()
 
 
 WRONG = [
     ({"model": "resnet"}, "--model"),
     ({"methods": ("none", "magic")}, "--methods is 'magic'; expected none, paper-init"),
-    (
-        {"methods": ("none", "none")},
-        "--methods is 'none none'; expected names, each once",
-    ),
     ({"methods": ("shrunk", "control")}, "--methods is 'shrunk shrunk'"),
-    ({"methods": ()}, "--methods is without a value; expected"),
-    ({"settings": ()}, "--settings is without a value; expected"),
+    ({"methods": ()}, "--methods is without a value"),
+    ({"settings": ()}, "--settings is without a value"),
     ({"settings": ("magic",)}, "--settings is 'magic'; expected all, small"),
     ({"settings": ("small",)}, "--train-size is 60; expected none with --settings"),
-    ({"minutes": 3}, "--minutes is 3.0; expected it with --settings alone"),
-    ({"results": "there"}, "--results is there; expected it with --settings alone"),
-    ({"strength": -0.5}, "--strength is -0.5; expected 0 or more"),
-    (
-        {"strength": 1, "methods": ("none",), "steps": 100},
-        "--strength is 1.0; expected None with --methods none, in which it has no",
-    ),
-    (
-        {"steps": 7, "methods": ("none",)},
-        "--steps is 7; expected 100 with --methods none",
-    ),
-    ({"seeds": 0}, "--seeds is 0; expected 1 or more"),
-    ({"batch-size": 61}, "--batch-size is 61; expected at most 60, the number of"),
+    ({"minutes": 3}, "--minutes is 3.0; expected it with --settings"),
+    ({"results": "there"}, "--results is there; expected it with --settings"),
+    ({"strength": 1, "methods": ("none",), "steps": 100}, "--strength is 1.0"),
+    ({"steps": 7, "methods": ("none",)}, "--steps is 7; expected 100"),
+    ({"batch-size": 61}, "--batch-size is 61; expected at most 60"),
     ({"learning-rate": 0}, "--learning-rate is 0.0; expected more than 0"),
-    ({"validation": 1}, "--validation is 1.0; expected 0 to less than 1"),
-    ({"train-size": 5}, "--train-size is 5; expected 10 (the classes"),
+    ({"train-size": 5}, "--train-size is 5; expected 10"),
     ({"workers": 2}, "--workers"),
     ({"dataset": "mnist"}, "dataset 'mnist' is not prepared: "),
 ]
@@ -253,9 +248,15 @@ def test_options_of_one_kind_of_comparison_are_those_of_the_other_by_default():
     assert set(replace(Config(), settings=("batch-norm",)).chosen) == set(INTERVENTIONS)
 
 
-def test_an_output_folder_of_other_options(copy, no_training, capsys):
+def test_a_folder_of_other_options_is_refused(copy, tuned, no_training, capsys):
     assert run("--output", str(copy), *arguments(epochs=3)) == 2
     assert "--epochs is 3, and was 2 in" in capsys.readouterr().err
+    shutil.copytree(tuned, copy / "results")
+    options = copy / "results" / "small" / "config.json"
+    options.write_text(options.read_text().replace('"epochs": 2', '"epochs": 9'))
+    (copy / "results" / "small" / "trials.csv").unlink()
+    assert run("--settings", "small", "--results", str(copy / "results")) == 2
+    assert "--epochs is 2, and was 9 in" in capsys.readouterr().err
     assert no_training == []
 
 
@@ -304,16 +305,6 @@ def test_the_page_and_its_plots_are_among_the_results(tuned):
         assert f"| {name} | {one.role} | {one.summary} |" in text
 
 
-def test_called_again_it_trains_nothing(tuned, no_training, tmp_path, capsys):
-    shutil.copytree(tuned, tmp_path / "results")
-    assert run("--settings", "small", "--results", str(tmp_path / "results")) == 0
-    assert no_training == []
-    assert capsys.readouterr().out == f"results: {tmp_path / 'results' / 'README.md'}\n"
-    for path in tuned.rglob("*.csv"):
-        again = tmp_path / "results" / path.relative_to(tuned)
-        assert again.read_bytes() == path.read_bytes()
-
-
 def test_no_minutes_train_nothing_and_some_methods_alone(no_training, tmp_path, capsys):
     where = ("--settings", "small", "--results", str(tmp_path / "results"))
     assert run(*where, "--minutes", "0") == 0
@@ -321,15 +312,6 @@ def test_no_minutes_train_nothing_and_some_methods_alone(no_training, tmp_path, 
     assert "nothing is scored" in capsys.readouterr().out
     assert run(*where, "--treatments", "none") == 0
     assert {trial.treatment for trial in no_training} == {"none"}
-
-
-def test_a_folder_of_other_options_is_refused(tuned, tmp_path, capsys, no_training):
-    shutil.copytree(tuned, tmp_path / "results")
-    options = tmp_path / "results" / "small" / "config.json"
-    options.write_text(options.read_text().replace('"epochs": 2', '"epochs": 9'))
-    (tmp_path / "results" / "small" / "trials.csv").unlink()
-    assert run("--settings", "small", "--results", str(tmp_path / "results")) == 2
-    assert "--epochs is 2, and was 9 in" in capsys.readouterr().err
 
 
 def test_settings_are_in_their_order_and_what_diverged_is_last(tmp_path):
