@@ -21,7 +21,7 @@ from experiments.interventions import INTERVENTIONS
 from experiments.options import Config as Training
 from tests.experiments.compare.outcomes import BASE, NAN, final, outcomes_of
 
-METHODS = ("none", "control", "scale-free-reg")
+METHODS = ("none", "control", "decay")
 SMALLEST = {
     "model": "cnn-plain",
     "methods": METHODS,
@@ -118,7 +118,7 @@ def rows_of(path):
 
 def test_the_folder_holds_options_table_results_curves_and_plots(fixed):
     noted = json.loads((fixed / "config.json").read_text())
-    names = ["none", "shrunk", "scale-free-reg"]  # those that they have now
+    names = ["none", "shrunk", "decay"]  # those that they have now
     assert noted["options"]["methods"] == names
     assert noted["options"]["train_size"] == 60
     assert {"python", "jax", "flax", "optax", "convsim_jax"} <= noted["versions"].keys()
@@ -130,7 +130,7 @@ def test_the_folder_holds_options_table_results_curves_and_plots(fixed):
     assert (len(rows), len(curves)) == (6, 12)
     last = [float(row["accuracy"]) for row in curves if row["epoch"] == "2"]
     assert last == [float(row["accuracy"]) for row in rows]
-    assert {row["strength"] for row in rows[4:]} == {"0.3"}
+    assert {row["strength"] for row in rows[4:]} == {"0.1"}
     for name in ("accuracy", "gains", "layers", "similarity_matrix"):
         assert (fixed / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert not list(fixed.rglob(".*"))
@@ -139,7 +139,7 @@ def test_the_folder_holds_options_table_results_curves_and_plots(fixed):
 def test_methods_start_from_the_same_weights(fixed):
     results = Results(fixed)
     none, shrunk, regularized = (
-        results.kernels(name) for name in ("none", "shrunk", "scale-free-reg")
+        results.kernels(name) for name in ("none", "shrunk", "decay")
     )
     layers = [path for path in none if path.startswith("start/")]
     assert len(layers) == 3

@@ -45,13 +45,6 @@ def test_the_table_shows_the_arithmetic_of_the_rows():
     assert "0.550 → 0.300" in plain and "0.25 → 0.25" in plain and "5 → 5" in plain
 
 
-def test_two_seeds_are_shown_and_no_interval_of_them():
-    found = findings(outcomes_of(none=[60.0, 61.0], decay=[61.5, 60.0]))
-    row = cells(table.table(found), "decay")
-    assert row[1:3] == ["61.50, 60.00", "+1.50, -1.00"]
-    assert "±" not in table.table(found)
-
-
 def test_what_diverged_is_told(three):
     text = table.table(three)
     assert text.splitlines()[-2:] == [
