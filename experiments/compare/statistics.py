@@ -52,6 +52,7 @@ class Difference(NamedTuple):
 class Finding(NamedTuple):
     """What an intervention came to, beside the baseline; arrays are by seed."""
 
+    name: str
     trial: Trial
     outcome: Outcome
     baseline: str
@@ -63,11 +64,6 @@ class Finding(NamedTuple):
     sooner: Difference  # epochs fewer than the baseline's
     start: dict[str, np.ndarray]  # each of MEASURES before training
     end: dict[str, np.ndarray]  # after it
-
-    @property
-    def name(self) -> str:
-        """Of the intervention."""
-        return self.trial.treatment
 
     @property
     def seeds(self) -> list[int]:
@@ -112,6 +108,7 @@ def findings(
     beyond = adjusted({x: differences(accuracies, x, controls[x]) for x in known})
     return {
         name: Finding(
+            name,
             trials[name],
             outcome,
             baseline,
