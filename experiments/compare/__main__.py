@@ -39,6 +39,7 @@ from experiments.compare.settings import ALL, SETTINGS, Setting
 from experiments.compare.statistics import findings
 from experiments.compare.trial import Trainer
 from experiments.data.open import open_source
+from experiments.data.source import Source
 from experiments.fit.build import build_feed
 from experiments.fit.feeds import Feed
 from experiments.interval import mean
@@ -71,11 +72,12 @@ def compare_fixed(config: Config, console: Console) -> None:
     """Fixed strengths: the results go to a run folder."""
     clock = time.perf_counter()
     setting = config.setting()
-    trainer = Trainer(setting, partial(open_feed, setting, config, console))
+    source = open_dataset(setting, config)
+    trainer = Trainer(setting, partial(open_feed, source, setting, config, console))
     for text in config.warnings():
         console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
     trainer.engine(trials_of(config.chosen[0], setting, {}, {})[0])  # the model fits
-    results = open_folder(config)
+    results = open_folder(config, source)
     try:
         train(trainer, setting, results, config.chosen, console)
     except KeyboardInterrupt:
@@ -122,25 +124,35 @@ def compare_tuned(config: Config, names: tuple[str, ...], console: Console) -> N
         methods = tuple(x for x in setting.methods if x in config.chosen)
         if late() or next_trial(setting, methods, results.outcomes, known) is None:
             continue
-        run_folder.claim(results.folder, plain(setting.options()), {}, "--results")
-        trainer = Trainer(setting, partial(open_feed, setting, config, console))
+        source = open_dataset(setting, config)
+        options, settled = plain(setting.options()), {"dataset": source.fingerprint()}
+        run_folder.claim(results.folder, options, {}, "--results", settled=settled)
+        trainer = Trainer(setting, partial(open_feed, source, setting, config, console))
         train(trainer, setting, results, methods, console, known, late)
     written = page.write_page(config.results)
     print(f"results: {written}" if written else "nothing is scored on test images yet")
 
 
+def open_dataset(setting: Setting, config: Config) -> Source:
+    """The dataset of a setting, from where the options say that it is."""
+    return open_source(
+        setting.config.dataset, data_dir=config.data_dir, download=config.download
+    )
+
+
 def open_feed(
-    setting: Setting, config: Config, console: Console, validation: float
+    source: Source,
+    setting: Setting,
+    config: Config,
+    console: Console,
+    validation: float,
 ) -> Feed:
     """The images, all of them on the device; a fraction is for validation."""
     options = replace(setting.config, validation=validation, cache_dir=config.cache_dir)
-    source = open_source(
-        options.dataset, data_dir=config.data_dir, download=config.download
-    )
     return build_feed(options, source, tracked(console))
 
 
-def open_folder(config: Config) -> Results:
+def open_folder(config: Config, source: Source) -> Results:
     """The run folder: a new one, or one to go on with."""
     started = time.strftime("%Y%m%d-%H%M%S")
     default = re.sub(r"[^\w.-]", "-", f"{config.dataset}-{config.model}-{started}")
@@ -150,7 +162,8 @@ def open_folder(config: Config) -> Results:
         "versions": run_folder.versions(),
     }
     folder = config.output or run_folder.fresh(Path("runs", default))
-    run_folder.claim(folder, plain(config.options()), about)
+    settled = {"dataset": source.fingerprint()}
+    run_folder.claim(folder, plain(config.options()), about, settled=settled)
     return Results(folder)
 
 

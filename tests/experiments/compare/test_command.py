@@ -248,6 +248,16 @@ def test_options_of_one_kind_of_comparison_are_those_of_the_other_by_default():
     assert set(replace(Config(), settings=("batch-norm",)).chosen) == set(INTERVENTIONS)
 
 
+def test_a_folder_of_other_images_is_refused(copy, no_training, capsys):
+    noted = json.loads((copy / "config.json").read_text())
+    assert noted["settled"]["dataset"]["sizes"] == {"train": 898, "test": 899}
+    noted["settled"]["dataset"]["sizes"]["train"] -= 1
+    (copy / "config.json").write_text(json.dumps(noted))
+    assert run("--output", str(copy), *arguments()) == 2
+    assert "dataset" in capsys.readouterr().err
+    assert no_training == []
+
+
 def test_a_folder_of_other_options_is_refused(copy, tuned, no_training, capsys):
     assert run("--output", str(copy), *arguments(epochs=3)) == 2
     assert "--epochs is 3, and was 2 in" in capsys.readouterr().err
