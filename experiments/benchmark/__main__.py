@@ -30,7 +30,6 @@ from experiments.benchmark.timing import device, in_turn
 from experiments.command_line import check_least, unset
 from experiments.run_folder import claim, read_json, replacing, versions, write_json
 
-WIDTHS = (64, 128, 256, 512, 1024)
 TRAINED = ("cnn", "resnet18")
 COMPILED = ("resnet18", "resnet50")
 
@@ -47,8 +46,6 @@ class Config:
     """Calls of each program at most, after one that warms up."""
     seconds: float = 10.0
     """Time after which a program is called no more, but for two calls."""
-    max_width: int = WIDTHS[-1]
-    """Widest conv of those of one layer."""
     step_batch_size: int = 128
     """Images of a step of training; 0 for no training."""
     torch: bool = True
@@ -64,7 +61,7 @@ class Config:
         if unknown or not self.networks:
             expected = ", ".join(NETWORKS)
             raise ValueError(f"--networks is {' '.join(unknown)!r}; expected {expected}")
-        check_least(self, repeats=2, max_width=WIDTHS[0], step_batch_size=0)
+        check_least(self, repeats=2, step_batch_size=0)
         if not self.losses and not self.step_batch_size:
             raise ValueError(
                 "--no-losses is given with --step-batch-size 0; expected one of the two"
@@ -117,7 +114,8 @@ def parts_of(config: Config, *, torch: bool) -> dict[str, Callable[[parts.Clock]
     """What is done, one after the other: each makes rows, given the clock."""
     chosen: dict[str, Callable[[parts.Clock], list]] = {}
     if config.compile_for:
-        for kind, name in itertools.product(config.compile_for, COMPILED):
+        compiled = [name for name in COMPILED if name in config.networks]
+        for name, kind in itertools.product(compiled, config.compile_for):
             if config.losses:
                 chosen[f"compiled-{kind}-{name}"] = partial(counts.kernels, kind, name)
             if config.step_batch_size:
@@ -128,8 +126,6 @@ def parts_of(config: Config, *, torch: bool) -> dict[str, Callable[[parts.Clock]
         chosen["rates"] = parts.rates
         for name in config.networks:
             chosen[f"kernels-{name}"] = partial(parts.kernels, name, torch=torch)
-        widths = [width for width in WIDTHS if width <= config.max_width]
-        chosen["width"] = partial(parts.width, widths)
     if config.step_batch_size:
         for name in TRAINED:
             step = partial(parts.training, name, config.step_batch_size)

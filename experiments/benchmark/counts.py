@@ -1,11 +1,11 @@
 """What programs would do on accelerators: rows of the tables of `--compile-for`."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
@@ -24,6 +24,7 @@ from experiments.benchmark.updates import (
 
 Rows = list[dict[str, Any]]
 ALONE, SHARDED = "one device", "4 chips, weights sharded"
+PROGRAMS = (SGD, *LOSSES)
 STEPS = (SGD, RECOMMENDED)
 LAYOUTS = (ALONE, "4 chips, data-parallel", SHARDED)
 
@@ -48,26 +49,31 @@ def placed(tree: chex.ArrayTree, kind: str, layout: str = ALONE, axis: int = -1)
     return jax.tree.map(place, tree)
 
 
-def kernels(kind: str, name: str, _: object = None, dtype: Any = jnp.float32) -> Rows:
-    """SGD's update of a network's conv kernels; value and gradient of every option."""
+def kernels(
+    kind: str, name: str, _: object = None, programs: Iterable[str] = PROGRAMS
+) -> Rows:
+    """SGD's update of a network's conv kernels; value and gradient of every option.
+
+    Nothing is donated: what is moved is the same, but XLA's count for a TPU has the
+    update of donated arrays move more.
+    """
     shapes = networks.kernel_shapes(name).items()
-    params = placed({p: jax.ShapeDtypeStruct(s, dtype) for p, s in shapes}, kind)
-    weights = sum(leaf.size * leaf.dtype.itemsize for leaf in params.values())
-    optimizer = sgd(transformations()[SGD])
-    carry = (params, placed(jax.eval_shape(optimizer.init, params), kind))
-    found = {SGD: compiled_for(kind, update(optimizer), carry, params, donate=0)}
-    for option, options in LOSSES.items():
-        loss = jax.value_and_grad(partial(cs.total_similarity, **options))
-        found[option] = compiled_for(kind, loss, params)
-    return [
-        {
-            "program": option,
-            **done,
-            "times_moved": done["moved"] / weights,
-            "times_memory": done["extra_memory"] / weights,
-        }
-        for option, done in found.items()
-    ]
+    shaped = {path: jax.ShapeDtypeStruct(shape, "float32") for path, shape in shapes}
+    params = placed(shaped, kind)
+    weights = 4 * sum(leaf.size for leaf in params.values())
+    rows = []
+    for program in programs:
+        if program == SGD:
+            optimizer = sgd(transformations()[SGD])
+            carry = (params, placed(jax.eval_shape(optimizer.init, params), kind))
+            done = compiled_for(kind, update(optimizer), carry, params)
+        else:
+            loss = partial(cs.total_similarity, **LOSSES[program])
+            done = compiled_for(kind, jax.value_and_grad(loss), params)
+        moved, memory = done["moved"] / weights, done["extra_memory"] / weights
+        about = {"times_moved": moved, "times_memory": memory}
+        rows.append({"program": program, **done, **about})
+    return rows
 
 
 def step(

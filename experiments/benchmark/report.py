@@ -22,8 +22,7 @@ def text(results: Mapping[str, Rows], environment: Mapping[str, str]) -> str:
         if name.startswith("kernels-")
     }
     if networks:
-        title = "update with, times that without"
-        parts.append(side_by_side(title, networks, times_alone))
+        parts.append(summary(networks))
     for name, rows in results.items():
         kind, _, of = name.partition("-")
         if kind in TABLES:
@@ -45,32 +44,20 @@ def alone(rows: Rows, row: dict) -> float:
     return next(row["median"] for row in rows if row["program"] == baseline)
 
 
-def side_by_side(title: str, groups: Mapping[str, Rows], of: Callable) -> str:
-    """One line a program, and under each heading `of(row, rows)` of its row there."""
-    names = dict.fromkeys(row["program"] for rows in groups.values() for row in rows)
-    values = {
-        heading: {row["program"]: cell(of(row, rows)) for row in rows}
-        for heading, rows in groups.items()
-    }
-    lines = [[name, *(made.get(name, "") for made in values.values())] for name in names]
-    return aligned([title, *groups], lines)
+def summary(networks: Mapping[str, Rows]) -> str:
+    """What updates of each network's kernels take, in units of that without a loss."""
+    names = dict.fromkeys(row["program"] for rows in networks.values() for row in rows)
+    times = [
+        {row["program"]: cell(times_alone(row, rows)) for row in rows}
+        for rows in networks.values()
+    ]
+    lines = [[name, *(of.get(name, "") for of in times)] for name in names]
+    return aligned(["update with, times that without", *networks], lines)
 
 
 def times_alone(row: dict, rows: Rows) -> float:
     """What the update takes with a loss, in units of that without."""
     return row["median"] / alone(rows, row)
-
-
-def width_table(_: str, rows: Rows) -> str:
-    """What a loss costs a weight, as a 3x3 conv grows."""
-
-    def nanoseconds(row: dict, rows: Rows) -> float:
-        without = 0 if row["program"] == SGD else alone(rows, row)
-        return 1e9 * (row["median"] - without) / row["weights"]
-
-    sizes = dict.fromkeys(row["size"] for row in rows)
-    groups = {str(n): [row for row in rows if row["size"] == n] for n in sizes}
-    return side_by_side("the loss, ns a weight, by width", groups, nanoseconds)
 
 
 def kernels_table(name: str, rows: Rows) -> str:
@@ -159,7 +146,6 @@ TABLES = {
     "kernels": kernels_table,
     "training": training_table,
     "rates": rates_table,
-    "width": width_table,
     "compiled": compiled_table,
     "step": step_table,
 }

@@ -45,17 +45,6 @@ def test_table_of_a_network():
         "PyTorch: SGD with momentum 8.0 7.2 - 9.6 1.0 0 0",
         "PyTorch: OCNN 240 216 - 288 30 232 116",
     ]
-    summary = report.side_by_side("", {"a": rows, "b": rows[:3]}, report.times_alone)
+    summary = report.summary({"a": rows, "b": rows[:3]})
     ratios = [line.split()[-2:] for line in summary.splitlines()[2:]]
     assert ratios == [["1.0", "1.0"], ["2.5", "2.5"], ["1.0", "1.0"], ["OCNN", "30"]]
-
-
-def test_table_of_widths():
-    rows = [row(SGD, 4, size=64), row("all pairs", 10, size=64), row(SGD, 5, size=128)]
-    lines = report.width_table("", rows).splitlines()
-    assert [line.split()[-2:] for line in lines] == [
-        ["64", "128"],
-        lines[1].split(),
-        ["2.0", "2.5"],
-        ["pairs", "3.0"],
-    ]

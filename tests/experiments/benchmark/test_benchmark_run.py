@@ -13,13 +13,12 @@ from experiments.benchmark.updates import LOSSES, PENALTIES, SGD
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = {"first/kernel": (3, 3, 1, 4)}
 FEW = ("all pairs", "scale-free cross-channel")
-SMALLEST = ["--networks", "cnn", "--repeats", "2", "--max-width", "64", "--no-torch"]
+SMALLEST = ["--networks", "cnn", "--repeats", "2", "--no-torch"]
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(networks, "kernel_shapes", lambda name: TINY)
-    monkeypatch.setattr(benchmark, "WIDTHS", (2,))
     monkeypatch.setattr(updates, "LOSSES", {name: LOSSES[name] for name in FEW})
     monkeypatch.setattr(updates, "PENALTIES", {"OCNN": PENALTIES["OCNN"]})
     monkeypatch.setattr(parts.rates, "__defaults__", (2048,))
@@ -43,7 +42,7 @@ def test_a_run_is_told_and_kept(tiny, tmp_path, capsys, monkeypatch):
         assert low <= row["median"] <= high and row["weights"] == 36
         relative = row["median"] / rows[SGD]["median"]
         # In the table of all networks, and in the network's own.
-        summary, own, _ = (x for x in table.splitlines() if x.startswith(f"{name}  "))
+        summary, own = (x for x in table.splitlines() if x.startswith(f"{name}  "))
         assert float(summary.split()[-1]) == pytest.approx(relative, rel=0.1)
         assert float(own.split()[-5]) == pytest.approx(relative, rel=0.1)
     assert "copied, GB/s" in table
@@ -95,7 +94,6 @@ def test_pytorch_is_left_out_where_it_is_not_to_be_measured(tiny):
         (["--networks", "lenet"], "--networks is 'lenet'; expected resnet18, resnet50"),
         (["--repeats", "1"], "--repeats is 1; expected 2 or more"),
         (["--seconds", "0"], "--seconds is 0.0; expected more than 0"),
-        (["--max-width", "1"], "--max-width is 1; expected 64 or more"),
         (["--step-batch-size", "-1"], "--step-batch-size is -1; expected 0 or more"),
         (["--no-losses", "--step-batch-size", "0"], "--no-losses is given with"),
         (["--repeats", "x"], "--repeats: invalid literal for int()"),
