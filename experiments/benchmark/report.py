@@ -1,4 +1,4 @@
-"""Tables and the plot of a benchmark."""
+"""Tables of a benchmark."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +16,6 @@ Columns = Mapping[str, Callable[[dict], Any]]
 def text(results: Mapping[str, Rows], environment: Mapping[str, str]) -> str:
     """All tables, headed by what they were measured on, or compiled for."""
     parts = [", ".join(f"{name} {said}" for name, said in environment.items())]
-    networks = {
-        name.removeprefix("kernels-"): rows
-        for name, rows in results.items()
-        if name.startswith("kernels-")
-    }
-    if networks:
-        parts.append(summary(networks))
     for name, rows in results.items():
         kind, _, of = name.partition("-")
         if kind in TABLES:
@@ -44,22 +37,6 @@ def alone(rows: Rows, row: dict) -> float:
     return next(row["median"] for row in rows if row["program"] == baseline)
 
 
-def summary(networks: Mapping[str, Rows]) -> str:
-    """What updates of each network's kernels take, in units of that without a loss."""
-    names = dict.fromkeys(row["program"] for rows in networks.values() for row in rows)
-    times = [
-        {row["program"]: cell(times_alone(row, rows)) for row in rows}
-        for rows in networks.values()
-    ]
-    lines = [[name, *(of.get(name, "") for of in times)] for name in names]
-    return aligned(["update with, times that without", *networks], lines)
-
-
-def times_alone(row: dict, rows: Rows) -> float:
-    """What the update takes with a loss, in units of that without."""
-    return row["median"] / alone(rows, row)
-
-
 def kernels_table(name: str, rows: Rows) -> str:
     """The updates of one network's kernels."""
 
@@ -72,7 +49,7 @@ def kernels_table(name: str, rows: Rows) -> str:
     columns: Columns = {
         "update\nms": lambda row: 1e3 * row["median"],
         "quartiles\nms": quartiles,
-        "times that\nwithout": lambda row: times_alone(row, rows),
+        "times that\nwithout": lambda row: row["median"] / alone(rows, row),
         "the loss\nms": lambda row: 1e3 * cost(row),
         "ns a\nweight": lambda row: 1e9 * cost(row) / row["weights"],
         "compiled\nin s": lambda row: row["compile_seconds"],

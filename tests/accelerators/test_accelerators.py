@@ -27,19 +27,19 @@ on_each = pytest.mark.parametrize("kind", KINDS)
 in_each_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation promotes
 
-# Value and gradient of ResNet-18's 20 conv kernels, 11.2 M weights in float32: at most
-# so many kernels on an H100; so many bytes moved there, in units of the weights'; and on
-# a v5e, in units of what the SGD-momentum update moves. In the first line what is aimed at.
+# Value and gradient of ResNet-18's 20 conv kernels, 11.2 M weights in float32: at most so
+# many kernels on an H100; so many bytes moved there, in units of the weights'; and on a
+# v5e, in units of what the SGD-momentum update moves. Each is a little over what it is
+# now. Aimed at are 80 kernels, 4.0 of all pairs and 6.0 of the others, and 1.5.
 BOUNDS = {
-    "the aim": (80, 6.0, 1.5),
-    "all pairs": (90, 4.5, 2.5),
-    "adjacent pairs": (90, 10.0, 2.7),
-    "cross-channel": (320, 7.6, 2.3),
-    "cross-channel, adjacent": (320, 7.6, 2.3),
-    "scale-free": (280, 13.5, 2.5),
-    "scale-free, adjacent": (300, 13.5, 2.7),
-    "scale-free cross-channel": (430, 7.0, 2.3),
-    "scale-free cross-channel, adjacent": (430, 7.0, 2.3),
+    "all pairs": (70, 5.2, 1.4),
+    "adjacent pairs": (70, 6.0, 2.3),
+    "cross-channel": (125, 3.2, 1.4),
+    "cross-channel, adjacent": (130, 6.2, 1.5),
+    "scale-free": (200, 9.3, 2.2),
+    "scale-free, adjacent": (210, 9.3, 2.4),
+    "scale-free cross-channel": (200, 6.8, 1.6),
+    "scale-free cross-channel, adjacent": (200, 6.8, 1.6),
 }
 MOST_MEMORY = 1.0  # beside arguments and results, in units of the weights
 
@@ -62,8 +62,7 @@ def test_kernels_and_bytes_of_resnet18_stay_within_their_bounds(kind, option):
     row = resnet18(kind, option)
     assert row["times_memory"] <= MOST_MEMORY
     if kind == "h100":
-        found = row["kernels"], row["times_moved"]
-        assert found <= (kernels, times_weights) and found[1] <= times_weights
+        assert row["kernels"] <= kernels and row["times_moved"] <= times_weights
     else:
         assert row["moved"] <= times_sgd * resnet18(kind, SGD)["moved"]
 
@@ -106,11 +105,10 @@ def test_minimize_similarity_compiles(kind, dtype):
 
 @on_each
 def test_the_program_of_the_similarity_report_compiles(kind, monkeypatch):
-    compiled = []
+    measure, compiled = _report._measure.__wrapped__, []
 
     def compile_only(stacks, geometries, objective):
-        program = partial(_report._measure.__wrapped__, objective=objective)
-        program = partial(program, geometries=geometries)
+        program = partial(measure, geometries=geometries, objective=objective)
         shapes = counts.placed(jax.eval_shape(lambda x: x, stacks), kind)
         compiled.append(accelerators.compiled_for(kind, program, shapes))
         return [np.zeros((len(stack), 3)) for stack in stacks]
