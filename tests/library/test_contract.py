@@ -33,7 +33,8 @@ OBJECTIVES = [
     for options in [
         *itertools.product(("all", "adjacent"), ("matched", "cross"), (False, True), [1]),
         ("all", "matched", False, 2),
-        ("adjacent", "cross", True, 2, 2),
+        ("adjacent", "cross", True, 2),
+        ("adjacent", "matched", True, 2, 2),
         ("all", "matched", True, 1, 2, True),
     ]
 ]
