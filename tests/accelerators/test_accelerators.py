@@ -39,8 +39,8 @@ BOUNDS = {
     "cross-channel, adjacent": (130, 6.2, 1.5),
     "scale-free": (200, 9.3, 2.2),
     "scale-free, adjacent": (210, 9.3, 2.4),
-    "scale-free cross-channel": (200, 6.8, 1.6),
-    "scale-free cross-channel, adjacent": (200, 6.8, 1.6),
+    "scale-free cross-channel": (200, 3.3, 1.4),
+    "scale-free cross-channel, adjacent": (200, 3.3, 1.4),
 }
 MOST_MEMORY = 1.0  # beside arguments and results, in units of the weights
 
