@@ -115,7 +115,9 @@ def test_an_image_that_cannot_be_read_is_one_line(script, tmp_path):
     files = {f"{split}/{i}/0.jpg": image for split in ("train", "test") for i in (0, 1)}
     content = encoded(image, "JPEG")
     files["train/0/1.jpg"] = content[: len(content) // 2]
+    # One whole image is left, so that every batch of two has one that is not.
     files["train/1/1.jpg"] = files["train/0/1.jpg"]
+    del files["train/1/0.jpg"]
     folder = write_folder(tmp_path / "broken", files)
     process = script(folder)
     output, errors = process.communicate(timeout=100)
