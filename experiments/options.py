@@ -146,6 +146,16 @@ class Config:
         check_most(self, seeds=1000, width=100, image_size=10_000)
         check_positive(self, "learning_rate")
         check_fraction(self, "momentum", "label_smoothing", "validation")
+        for name, of_use, where in (
+            ("momentum", self.optimizer == "sgd", f"--optimizer {self.optimizer}"),
+            ("workers", self.image_size is not None, "images that are on the device"),
+        ):
+            value, default = getattr(self, name), getattr(Config, name)
+            if value != default and not of_use:
+                raise ValueError(
+                    f"{flag(name)} is {value}; expected {default} with {where}, where it "
+                    "has no effect"
+                )
         if self.distributed and self.output is None:
             raise ValueError(
                 "--distributed is given without --output; expected a folder that all "

@@ -61,6 +61,16 @@ def test_options_that_do_not_go_together_are_named(options, said):
         Config(**options).check()
 
 
+@pytest.mark.parametrize(
+    "options", [{"momentum": 0.5, "optimizer": "adamw"}, {"workers": 1}], ids=str
+)
+def test_an_option_without_effect_is_named(options):
+    name, *_ = options
+    with pytest.raises(ValueError, match=f"^--{name} is .* no effect"):
+        Config(**options).check()
+    Config(**{name: options[name]}, image_size=8).check()
+
+
 def test_the_least_values_are_in_range():
     least = {name: bound for name, (_, bound) in OR_MORE.items()}
     del least["steps"]  # without effect on paper-reg
