@@ -150,7 +150,7 @@ class Config:
             ("momentum", self.optimizer == "sgd", f"--optimizer {self.optimizer}"),
             ("workers", self.image_size is not None, "images that are on the device"),
         ):
-            value, default = getattr(self, name), getattr(Config, name)
+            value, default = getattr(self, name), getattr(type(self), name)
             if value != default and not of_use:
                 raise ValueError(
                     f"{flag(name)} is {value}; expected {default} with {where}, where it "
