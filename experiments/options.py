@@ -25,7 +25,6 @@ LATER = {"optimizer": "sgd"}
 PLACES = (
     "config",
     "data_dir",
-    "cache_dir",
     "download",
     "workers",
     "checkpoint_minutes",
@@ -34,9 +33,6 @@ PLACES = (
 )
 DataDir = Annotated[
     Path | None, unset("PATH", "TFDS_DATA_DIR, else ~/tensorflow_datasets")
-]
-CacheDir = Annotated[
-    Path | None, unset("PATH", "CONVSIM_JAX_CACHE, else ~/.cache/convsim_jax")
 ]
 
 
@@ -81,7 +77,6 @@ class Config:
             biases are left out.
         label_smoothing: Probability that is spread over all classes.
         data_dir: Folder of prepared TFDS datasets.
-        cache_dir: Folder of decoded images.
         download: Let TFDS download and prepare the dataset if it is not there, for which
             it needs TensorFlow.
         workers: Processes that decode streamed images; 0: none but this one.
@@ -119,7 +114,6 @@ class Config:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     data_dir: DataDir = None
-    cache_dir: CacheDir = None
     download: bool = False
     workers: int = 2
     checkpoint_minutes: float = 5.0

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from experiments.data.cache import Track
+from experiments.data.load import Track
 from experiments.interval import mean
 from experiments.record import Epoch
 
+WORTH_SHOWING = 10  # parts of what is done before training
 WITH_BAR = 100  # columns of a console, of which everything else takes 80
 SECONDS_OF_SPEED = 3600.0  # that the time left is told by: programs may be long
 
@@ -95,9 +96,12 @@ def display(console: Console, epochs: int, steps: int) -> Iterator[Display]:
 
 
 def tracked(console: Console) -> Track:
-    """Shows the decoding of images."""
+    """Shows the decoding of images, where that takes a while."""
 
     def track(starts: Iterable[int], what: str) -> Iterable[int]:
-        return rich.progress.track(list(starts), description=what, console=console)
+        starts = list(starts)
+        return rich.progress.track(
+            starts, what, console=console, disable=len(starts) < WORTH_SHOWING
+        )
 
     return track

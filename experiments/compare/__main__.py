@@ -73,7 +73,7 @@ def compare_fixed(config: Config, console: Console) -> None:
     clock = time.perf_counter()
     setting = config.setting()
     source = open_dataset(setting, config)
-    trainer = Trainer(setting, partial(open_feed, source, setting, config, console))
+    trainer = Trainer(setting, partial(open_feed, source, setting, console))
     for text in config.warnings():
         console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
     trainer.engine(trials_of(config.chosen[0], setting, {}, {})[0])  # the model fits
@@ -127,7 +127,7 @@ def compare_tuned(config: Config, names: tuple[str, ...], console: Console) -> N
         source = open_dataset(setting, config)
         options, settled = plain(setting.options()), {"dataset": source.fingerprint()}
         run_folder.claim(results.folder, options, {}, "--results", settled=settled)
-        trainer = Trainer(setting, partial(open_feed, source, setting, config, console))
+        trainer = Trainer(setting, partial(open_feed, source, setting, console))
         train(trainer, setting, results, methods, console, known, late)
     written = page.write_page(config.results)
     print(f"results: {written}" if written else "nothing is scored on test images yet")
@@ -141,14 +141,10 @@ def open_dataset(setting: Setting, config: Config) -> Source:
 
 
 def open_feed(
-    source: Source,
-    setting: Setting,
-    config: Config,
-    console: Console,
-    validation: float,
+    source: Source, setting: Setting, console: Console, validation: float
 ) -> Feed:
     """The images, all of them on the device; a fraction is for validation."""
-    options = replace(setting.config, validation=validation, cache_dir=config.cache_dir)
+    options = replace(setting.config, validation=validation)
     return build_feed(options, source, tracked(console))
 
 

@@ -16,7 +16,7 @@ from experiments.interventions import EARLIER, INTERVENTIONS
 RESULTS = Path("experiments", "results")
 # Options that go with --settings: those of tuned strengths, and those of any comparison.
 TUNED = ("minutes", "results")
-ANY = ("settings", "methods", "data_dir", "cache_dir", "download")
+ANY = ("settings", "methods", "data_dir", "download")
 
 
 @dataclass(frozen=True)

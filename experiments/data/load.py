@@ -1,15 +1,17 @@
 """Which images of a source are trained on, and all of them in memory."""
 
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data.cache import Track, decoded
 from experiments.data.images import Dataset, Images
 from experiments.data.source import Source
 
-COUNTED_AT_ONCE = 500
+AT_ONCE = 500
+
+# Shows the progress of decoding, as `rich.progress.track` does.
+Track = Callable[[Iterable[int], str], Iterable[int]]
 
 
 class Selection(NamedTuple):
@@ -51,27 +53,39 @@ def load(
     *,
     train_size: int | None = None,
     validation: float = 0.0,
-    cache_dir: Path | None = None,
     track: Track = lambda starts, _: starts,
 ) -> Dataset:
-    """The images that `select` draws, as `decoded` gives them."""
+    """The images that `select` draws, decoded."""
     if None in source.shape:
         raise ValueError(
-            f"--dataset {source.name} has images of shape {source.shape}; expected "
-            "images of one size"
+            f"--dataset {source.name} has images of several sizes; expected a size to "
+            "cut them to, --image-size"
         )
-    selection = select(source, train_size=train_size, validation=validation)
-    images, test = (
-        decoded(source, split, cache_dir=cache_dir, track=track)
-        for split in ("train", "test")
-    )
-    train, held_out = (
-        images
-        if len(chosen) == len(images.labels)
-        else Images(*(x[chosen] for x in images))
-        for chosen in selection
-    )
+    chosen = select(source, train_size=train_size, validation=validation)
+    train = decoded(source, "train", chosen.train, track)
+    held_out = decoded(source, "train", chosen.validation, track)
+    test = decoded(source, "test", np.arange(source.sizes["test"]), track)
     return Dataset(train, held_out, test, source.classes, *moments(train.images))
+
+
+def decoded(source: Source, split: str, indices: np.ndarray, track: Track) -> Images:
+    """Images of a split, of one size."""
+    examples, shape = source.splits[split], tuple(x or 0 for x in source.shape)
+    images, labels = (
+        np.empty((len(indices), *shape), np.uint8),
+        np.empty(len(indices), np.int32),
+    )
+    for start in track(range(0, len(indices), AT_ONCE), f"decoding {source.name}"):
+        part = indices[start : start + AT_ONCE]
+        for at, (image, label) in enumerate(examples.read(part), start):
+            if image.shape != shape:
+                found, expected = ("x".join(map(str, x)) for x in (image.shape, shape))
+                raise ValueError(
+                    f"{examples.title(indices[at])} is {found}; expected {expected}, the "
+                    "size of the others, or a size to cut all to, --image-size"
+                )
+            images[at], labels[at] = image, label
+    return Images(images, labels)
 
 
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,8 +100,8 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     values, channels = np.arange(256.0), images.shape[-1]
     counts = np.zeros((channels, 256))
-    for start in range(0, len(images), COUNTED_AT_ONCE):
-        part = images[start : start + COUNTED_AT_ONCE].reshape(-1, channels)
+    for start in range(0, len(images), AT_ONCE):
+        part = images[start : start + AT_ONCE].reshape(-1, channels)
         counts += [np.bincount(column, minlength=256) for column in part.T]
     shares = counts / counts.sum(1, keepdims=True)
     mean = shares @ values

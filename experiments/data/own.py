@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.indexed import Indexed
-from experiments.data.source import Source, common_shape
+from experiments.data.source import Examples, Source, common_shape
 from experiments.own_code import called, named
 
 SPLITS = ("train", "test")
@@ -41,15 +40,13 @@ def from_splits(name: str, given: Any, where: str) -> Source:
             f"{where} has the class_names {class_names}; expected two or more"
         )
     parts = {
-        split: Indexed(data, len(class_names), f"{split} of {where}", 3)
+        split: Examples(data, f"{split} of {where}", len(class_names))
         for split, data in splits.items()
     }
-    with parts["train"].open(0) as (picture, _):
-        channels = {"L": 1, "I;16": 1, "RGBA": 4}.get(picture.mode, 3)
+    ((mode, _),) = parts["train"].read([0], lambda picture: picture.mode)
+    channels = {"L": 1, "I;16": 1, "RGBA": 4}.get(mode, 3)
     parts = {split: replace(part, channels=channels) for split, part in parts.items()}
-    for part in parts.values():
-        part.__getitems__([0, len(part) - 1])
-    return Source(name, class_names, common_shape(parts.values()), parts)
+    return Source(name, class_names, common_shape(parts), parts)
 
 
 def _by_index(data: Any, where: str) -> Any:
@@ -61,7 +58,7 @@ def _by_index(data: Any, where: str) -> Any:
                 f"{where} has {len(images)} images, and labels {labels.dtype}"
                 f"{labels.shape}; expected as many whole numbers"
             )
-        data = [{"image": i, "label": n} for i, n in zip(images, labels, strict=True)]
+        data = list(zip(images, labels.tolist(), strict=True))
     if not len(data):
         raise ValueError(f"{where} has no images; expected some")
     return data

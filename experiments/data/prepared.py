@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data.indexed import Indexed
 from experiments.data.pictures import MODES
-from experiments.data.source import Source
+from experiments.data.source import Examples, Source, common_shape
 
 SCORED = ("test", "validation")
+KINDS = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
 DOWNLOAD_HOST = "https://storage.googleapis.com"
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # which TFDS advises through
@@ -59,28 +59,26 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
         if isinstance(feature, tfds.features.Image)
     }
 
-    def examples(split: str) -> Indexed:
+    def examples(split: str) -> Examples:
         title = f"{split} of {where}"
         try:
             data = builder.as_data_source(split=split, decoders=encoded)
         except Exception as error:
             raise ValueError(f"{title} cannot be read: {error}") from error
         files = [Path(file) for file in splits[split].filepaths]
-        return Indexed(data, len(class_names), title, shape[-1], files)
+        return Examples(data, title, len(class_names), shape[-1], files=files)
 
     test = examples(scored[0])
-    if len(scored) > 1 and test.records([0])[0]["label"] < 0:  # as of ImageNet
+    if len(scored) > 1 and test.data[0]["label"] < 0:  # as of ImageNet
         test = examples(scored[1])
     parts = {"train": examples("train"), "test": test}
-    for part in parts.values():  # a damaged file is found before a long reading
-        part.__getitems__([0, len(part) - 1])
+    common_shape(parts)  # a damaged file is found before a long reading
     return Source(name, class_names, shape, parts, str(builder.info.version))
 
 
 def _check_features(features: Any, where: str) -> None:
     """Raises a ValueError if these are not those of images to classify."""
-    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    for feature, kind in kinds.items():
+    for feature, kind in KINDS.items():
         if not isinstance(dict(features).get(feature), kind):
             raise ValueError(
                 f"{where} is no image classification: expected a feature {feature!r} "
@@ -112,15 +110,10 @@ def _builder(name: str, folder: Path, download: bool) -> Any:
 
 def _not_found(name: str, dataset: str, folder: Path) -> str:
     """What is wrong: that nobody has prepared the dataset, or its name."""
-    there = sorted(
-        str(file.parent.relative_to(folder))
-        for pattern in ("*/*/features.json", "*/*/*/features.json")
-        for file in folder.glob(pattern)
-        if file.with_name("dataset_info.json").exists()
-    )
+    found = (file.parent.relative_to(folder) for file in folder.rglob("features.json"))
+    there = sorted(map(str, found))
     holds = f"{folder} holds {', '.join(there) or 'no prepared dataset'}"
     known = tfds.list_builders(with_community_datasets=False)
-    close = difflib.get_close_matches(dataset, [*known, "digits"], n=5)
     if dataset in known or any(each.startswith(f"{dataset}/") for each in there):
         return (
             f"dataset {name!r} is not prepared: {holds}; expected {dataset}/<version> "
@@ -128,6 +121,7 @@ def _not_found(name: str, dataset: str, folder: Path) -> str:
             "datasets with --data-dir or TFDS_DATA_DIR, or let --download prepare it, "
             "which needs a network and TensorFlow (pip install tensorflow)"
         )
+    close = difflib.get_close_matches(dataset, [*known, "digits"], n=5)
     return (
         f"--dataset is {name!r}; expected digits, a folder of images, a "
         f"package.module:function, or a dataset that TFDS knows, such as "

@@ -1,93 +1,124 @@
 """A dataset: labelled images of two splits, read and decoded one by one."""
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 
-from experiments.data.pictures import size_of, whole
+from experiments.data.pictures import MODES, size_of, whole
 
-# Looked at to find out whether all images have one size.
+# Looked at to find out whether all images have one size, and can be read.
 SAMPLED = 100
 
 Shape = tuple[int | None, int | None, int]
+Picture = PIL.Image.Image
 
 
-class Examples(ABC):
-    """Images of one split and their labels, by index; worker processes can have a copy.
+@dataclass(frozen=True)
+class Examples:
+    """Labelled images of one split, by index; worker processes can have a copy."""
 
-    `examples[i]` is image i, uint8 `(height, width, channels)`, and its label.
-    """
+    # By index, images with their labels: tuples, or mappings with "image" and "label". An
+    # image is an array, what is in a file, or the name of a file in `folder`.
+    data: Any
+    where: str  # what an error calls the split
+    classes: int
+    channels: int = 3  # that all are read with
+    folder: Path | None = None
+    files: Sequence[Path] = ()  # that hold all of the images, if any do
 
-    channels: int
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the images are there already, so that a cache gains nothing."""
-        return False
-
-    @abstractmethod
     def __len__(self) -> int:
-        """Number of images."""
-
-    @abstractmethod
-    def checksum(self, *, local: bool = False) -> str:
-        """A text that changes when images are added, removed or labelled otherwise.
-
-        It is of names and sizes, not of all that is in the files, so that it is cheap; if
-        `local`, of the files' folder and dates too, which a copy does not share.
-        """
-
-    @abstractmethod
-    def records(self, indices: Sequence[int]) -> Sequence[Any]:
-        """What `picture` takes, of several images at once."""
-
-    @abstractmethod
-    def picture(self, record: Any) -> tuple[PIL.Image.Image, int]:
-        """An image, not decoded yet, and its label, negative if it has none."""
-
-    @abstractmethod
-    def title(self, index: int) -> str:
-        """What an error calls an image."""
-
-    @contextmanager
-    def open(
-        self, index: int, record: Any = None
-    ) -> Iterator[tuple[PIL.Image.Image, int]]:
-        """An image, which Pillow decodes at its first use, and its label.
-
-        If it cannot be read, a ValueError says so, also where the `with` block finds it.
-        """
-        if record is None:
-            (record,) = self.records([index])
-        try:
-            picture, label = self.picture(record)
-            if label < 0:
-                raise ValueError("it has no label")
-            with picture:
-                yield picture, label
-        except PIL.UnidentifiedImageError as error:
-            raise ValueError(
-                f"{self.title(index)} is no image that Pillow reads"
-            ) from error
-        except Exception as error:
-            raise ValueError(f"{self.title(index)} cannot be read: {error}") from error
+        return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.__getitems__([index])[0]
+        """Image `index`, uint8 `(height, width, channels)`, and its label."""
+        return self.read([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int]]:
-        """Several images and labels, faster than one by one."""
-        examples = []
-        for index, record in zip(indices, self.records(indices), strict=True):
-            with self.open(index, record) as (picture, label):
-                examples.append((whole(picture, self.channels), label))
-        return examples
+    def read(
+        self, indices: Iterable[int], use: Callable[[Picture], Any] | None = None
+    ) -> list[tuple[Any, int]]:
+        """Several images and labels, faster than one by one.
+
+        If given, `use` tells what is taken of a picture, which Pillow decodes at its
+        first use. If one cannot be read, a ValueError names it.
+        """
+        use = use or partial(whole, channels=self.channels)
+        numbers, found = [int(index) for index in indices], []
+        for number, record in zip(numbers, self._records(numbers), strict=True):
+            try:
+                picture, label = self._picture(record)
+                with picture:
+                    found.append((use(picture), label))
+            except PIL.UnidentifiedImageError as error:
+                raise ValueError(
+                    f"{self.title(number)} is no image that Pillow reads"
+                ) from error
+            except Exception as error:
+                raise ValueError(
+                    f"{self.title(number)} cannot be read: {error}"
+                ) from error
+        return found
+
+    def title(self, index: int) -> str:
+        """What an error calls an image."""
+        if self.folder is None:
+            return f"image {index} of {self.where}"
+        return printable(str(self.folder / self.data[index][0]))
+
+    def checksum(self) -> str:
+        """A text that changes when images are added, removed or labelled otherwise.
+
+        It is of names and sizes and of a few images, not of all that is in the files, so
+        that it is cheap.
+        """
+        digest = hashlib.sha256()
+        if self.folder is not None:
+            for path, label in self.data:
+                size = (self.folder / path).stat().st_size
+                digest.update(os.fsencode(f"{path} {label} {size} \n"))
+            return digest.hexdigest()
+        digest.update(str(len(self)).encode())
+        for file in self.files:
+            digest.update(repr((file.name, file.stat().st_size)).encode())
+        for image, label in map(_pair, self._records(sample(len(self)))):
+            content = image if isinstance(image, bytes) else np.asarray(image).tobytes()
+            digest.update(repr((label, np.shape(image), content)).encode())
+        return digest.hexdigest()
+
+    def _records(self, numbers: Sequence[int]) -> Sequence[Any]:
+        try:
+            if hasattr(self.data, "__getitems__"):
+                return self.data.__getitems__(numbers)
+            return [self.data[number] for number in numbers]
+        except Exception as error:
+            raise ValueError(f"{self.where} cannot be read: {error}") from error
+
+    def _picture(self, record: Any) -> tuple[Picture, int]:
+        """An image, of a file not decoded yet, and its label."""
+        image, label = _pair(record)
+        if not 0 <= label < self.classes:
+            raise ValueError(f"its label is {label}; expected 0 to {self.classes - 1}")
+        if self.folder is not None:
+            return PIL.Image.open(self.folder / image), label
+        if isinstance(image, bytes):
+            return PIL.Image.open(BytesIO(image)), label
+        image = np.asarray(image)
+        channels = image.shape[-1] if image.ndim == 3 else 1
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in MODES:
+            raise ValueError(
+                f"its image is {image.dtype}{image.shape}; expected uint8 (height, "
+                "width, channels), of 1, 3 or 4 channels"
+            )
+        image = image.reshape(image.shape[: 2 + (channels > 1)])
+        return PIL.Image.fromarray(image), label
 
 
 @dataclass(frozen=True)
@@ -127,18 +158,34 @@ class Source:
         }
 
 
-def common_shape(splits: Collection[Examples]) -> Shape:
-    """Of a sample of the images, if they all have the same size."""
-    sizes, channels = set(), 0
-    for examples in splits:
-        channels = examples.channels
-        for index in sample(len(examples)):
-            with examples.open(index) as (picture, _):
-                sizes.add(size_of(picture))
+def common_shape(splits: Mapping[str, Examples]) -> Shape:
+    """Of a sample of the images, if they all have the same size; one must be readable."""
+    sizes = {
+        size
+        for examples in splits.values()
+        for size, _ in examples.read(sample(len(examples)), size_of)
+    }
     width, height = sizes.pop() if len(sizes) == 1 else (None, None)
-    return height, width, channels
+    return height, width, splits["train"].channels
 
 
 def sample(count: int) -> list[int]:
     """Some of that many indices, the first and the last among them."""
     return np.linspace(0, count - 1, min(SAMPLED, count)).astype(int).tolist()
+
+
+def printable(name: str) -> str:
+    r"""A file's name in one Unicode form, and bytes that are no UTF-8 written out.
+
+    >>> print(printable(os.fsdecode(b"caf\xe9.png")))
+    caf\xe9.png
+    """
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return unicodedata.normalize("NFC", text)
+
+
+def _pair(record: Any) -> tuple[Any, int]:
+    image, label = (
+        record if isinstance(record, tuple) else (record["image"], record["label"])
+    )
+    return image, int(label)

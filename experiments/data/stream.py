@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.data.images import Images
 from experiments.data.pictures import central_box, cut, random_box, size_of
-from experiments.data.source import Examples, Source
+from experiments.data.source import Examples, Picture, Source
 from experiments.data.workers import in_workers
 
 # In place of an image's index, where a batch has no more images.
@@ -115,17 +115,17 @@ class _Read:
     seed: tuple[int, ...] | None
 
     def __call__(self, index: int) -> Images:
-        channels = self.examples.channels
         if index == NONE:
-            black = np.zeros((self.size, self.size, channels), np.uint8)
+            black = np.zeros((self.size, self.size, self.examples.channels), np.uint8)
             return Images(black, np.int32(-1))
-        with self.examples.open(index) as (picture, label):
-            size = size_of(picture)
+
+        def part(picture: Picture) -> np.ndarray:
+            size, rest = size_of(picture), (self.size, self.examples.channels)
             if self.seed is None:
-                image = cut(picture, central_box(*size), self.size, channels)
-            else:
-                generator = np.random.default_rng((*self.seed, index))
-                image = cut(picture, random_box(generator, *size), self.size, channels)
-                if generator.random() < 0.5:
-                    image = image[:, ::-1]
+                return cut(picture, central_box(*size), *rest)
+            generator = np.random.default_rng((*self.seed, index))
+            image = cut(picture, random_box(generator, *size), *rest)
+            return image[:, ::-1] if generator.random() < 0.5 else image
+
+        ((image, label),) = self.examples.read([index], part)
         return Images(image, np.int32(label))

@@ -7,7 +7,6 @@ with workers needs its `if __name__ == "__main__"`.
 import gc
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ def in_workers(dataset: grain.MapDataset, workers: int) -> Iterator[Any]:
             f"a process that reads images died; with fewer --workers or a smaller "
             f"--batch-size they need less memory ({str(error).partition('. ')[0]})"
         ) from error
-    except (TypeError, AttributeError, pickle.PicklingError) as error:  # Python's
+    except Exception as error:
         if "pickle" not in str(error):
             raise
         raise ValueError(

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 import convsim_jax as cs
-from experiments.data.cache import Track
-from experiments.data.load import load, select
+from experiments.data.load import Track, load, select
 from experiments.data.source import Source
 from experiments.fit.engine import Engine
 from experiments.fit.feeds import Feed, Resident, Streamed
@@ -23,27 +22,17 @@ from experiments.own_code import is_own
 
 def build_feed(config: Config, source: Source, track: Track) -> Feed:
     """The images of a source as the options say: on the device, or streamed."""
+    chosen: Any = {"train_size": config.train_size, "validation": config.validation}
     if config.image_size is not None:
         return Streamed(
             source,
-            select(source, train_size=config.train_size, validation=config.validation),
+            select(source, **chosen),
             config.batch_size,
             config.image_size,
             config.workers,
             config.augment,
         )
-    if None in source.shape:
-        raise ValueError(
-            f"--dataset {config.dataset} has images of several sizes; expected a size to "
-            "cut them to, --image-size"
-        )
-    dataset = load(
-        source,
-        train_size=config.train_size,
-        validation=config.validation,
-        cache_dir=config.cache_dir,
-        track=track,
-    )
+    dataset = load(source, **chosen, track=track)
     return Resident(dataset, config.batch_size)
 
 

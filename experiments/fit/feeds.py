@@ -1,40 +1,59 @@
 """Where a run's images come from: all on the device, or streamed from disk."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, Protocol
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
 from experiments.data.images import Dataset, Images
+from experiments.data.load import Selection
 from experiments.data.source import Source
 from experiments.data.stream import prefetched, score_stream, train_stream
 from experiments.fit.devices import divided, replicated, rows_of_this_process
 from experiments.fit.engine import Engine
-from experiments.fit.memory import device_memory
 from experiments.fit.optimizer import Factors
 from experiments.fit.step import Network
 
 SCORED_AT_ONCE = 512
 SAMPLE = 256
+SAMPLE_BYTES = 1 << 26  # at most, of streamed images
 # Of ImageNet's pixels, 0 to 255: what streamed images are normalised by, as usual; by
 # the means of these where they are not red, green and blue.
 IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 IMAGENET_DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 
 
-class Feed(Protocol):
-    """The images of a run."""
+class Feed(ABC):
+    """The images of a run.
 
-    classes: int  # number of classes
-    shape: tuple[int, int, int]  # of an image
-    sizes: dict[str, int]  # numbers of images, `"train"`, `"validation"` and `"test"`
-    steps: int  # of an epoch
-    mean: np.ndarray  # of each channel
+    Attributes:
+        classes: number of classes.
+        shape: of an image, `(height, width, channels)`.
+        sizes: numbers of images, `"train"`, `"validation"` and `"test"`.
+        steps: of an epoch.
+        mean, deviation: of each channel.
+        sample: some images of training, uint8.
+    """
+
+    mean: np.ndarray
     deviation: np.ndarray
-    sample: np.ndarray  # some images of training, uint8
+    sample: np.ndarray
 
+    def __init__(
+        self,
+        classes: int,
+        shape: tuple[int, int, int],
+        sizes: dict[str, int],
+        batch_size: int,
+    ):
+        check_batch_size(batch_size, sizes["train"])
+        self.classes, self.shape, self.sizes = classes, shape, sizes
+        self.steps = sizes["train"] // batch_size
+        self._batch_size = batch_size
+
+    @abstractmethod
     def train(
         self,
         engine: Engine,
@@ -45,23 +64,20 @@ class Feed(Protocol):
     ) -> Network:
         """Takes some steps of an epoch; `network` is used up."""
 
+    @abstractmethod
     def score(self, split: str) -> Iterator[Images]:
         """All images of `"validation"` or `"test"`, divided among the devices."""
 
 
-class Resident:
-    """All training images on every device."""
+class Resident(Feed):
+    """All training images on every device; an epoch's steps are one program."""
 
     def __init__(self, dataset: Dataset, batch_size: int):
-        check_batch_size(batch_size, len(dataset.train.labels))
-        self._dataset, self._batch_size = dataset, batch_size
-        self.classes = dataset.classes
-        self.shape = dataset.train.images.shape[1:]
-        self.sizes = {
-            split: len(getattr(dataset, split).labels)
-            for split in ("train", "validation", "test")
-        }
-        self.steps = self.sizes["train"] // batch_size
+        splits = ("train", "validation", "test")
+        sizes = {split: len(getattr(dataset, split).labels) for split in splits}
+        shape = dataset.train.images.shape[1:]
+        super().__init__(dataset.classes, shape, sizes, batch_size)
+        self._dataset = dataset
         self.mean, self.deviation = dataset.mean, dataset.deviation
         self.sample = np.asarray(dataset.train.images[:SAMPLE])
         self._images = Images(*replicated(tuple(dataset.train)))
@@ -74,75 +90,50 @@ class Resident:
         epoch: int,
         steps: range,
     ) -> Network:
-        """Takes some steps of an epoch, in one program."""
+        """See `Feed`."""
         return engine.train(
             network, factors, epoch, steps, self._batch_size, self._images
         )
 
     def score(self, split: str) -> Iterator[Images]:
-        """All images of a split, in order."""
+        """See `Feed`."""
         for batch in batches_of(getattr(self._dataset, split), scored_at_once()):
             rows = rows_of_this_process(len(batch.labels))
             yield divided(Images(*(x[rows] for x in batch)))
 
 
-class Streamed:
-    """Images read, cut and flipped by worker processes while the devices compute."""
+class Streamed(Feed):
+    """Images read, cut and flipped by worker processes; a program a step."""
 
     def __init__(
         self,
         source: Source,
-        indices: tuple[np.ndarray, np.ndarray],
+        selection: Selection,
         batch_size: int,
         image_size: int,
         workers: int,
         augment: bool,
     ):
-        train, validation = indices
-        check_batch_size(batch_size, len(train))
-        self._indices = {
-            "train": train,
-            "validation": validation,
-            "test": np.arange(source.sizes["test"]),
-        }
-        self.classes = source.classes
-        channels = source.shape[-1]
-        self.shape = (image_size, image_size, channels)
-        self.sizes = {split: len(chosen) for split, chosen in self._indices.items()}
-        self.steps = self.sizes["train"] // batch_size
+        self._indices = {"test": np.arange(source.sizes["test"]), **selection._asdict()}
+        sizes = {split: len(chosen) for split, chosen in self._indices.items()}
+        shape = (image_size, image_size, source.shape[-1])
+        super().__init__(source.classes, shape, sizes, batch_size)
+        self._source, self._augment = source, augment
         self.mean, self.deviation = (
-            of if channels == 3 else np.full(channels, of.mean())
+            of if shape[-1] == 3 else np.full(shape[-1:], of.mean())
             for of in (IMAGENET_MEAN, IMAGENET_DEVIATION)
         )
-        # The first thing that is done with them takes them as bytes and as floats.
-        count = min(SAMPLE, len(train))
-        needed = 5 * count * image_size**2 * channels
-        if needed > (there := device_memory()):
-            raise ValueError(
-                f"--image-size is {image_size}: the first {count} images take "
-                f"{needed >> 30:,} GiB of memory, and there are {there >> 30:,}"
-            )
+        sample = selection.train[: min(SAMPLE, max(SAMPLE_BYTES // math.prod(shape), 1))]
         first = score_stream(
-            source, "train", train[:SAMPLE], batch_size=count, image_size=image_size
+            source, "train", sample, batch_size=len(sample), image_size=image_size
         )
         self.sample = next(first).images
-        common: dict[str, Any] = {
+        self._reading = {
             "image_size": image_size,
             "workers": workers,
             "process_index": jax.process_index(),
             "process_count": jax.process_count(),
         }
-        batches: dict[str, Any] = {
-            "batch_size": batch_size,
-            "augment": augment,
-            "seed": 0,
-            **common,
-        }
-        self._epoch_of = partial(train_stream, source, train, **batches)
-        at_once = scored_at_once(batch_size)
-        self._in_order: Callable[..., Iterator[Images]] = partial(
-            score_stream, source, batch_size=at_once, **common
-        )
         self._stream: Iterator[Images] = iter(())
         self._next = (0, 0)  # epoch and step that the stream is at
 
@@ -154,9 +145,18 @@ class Streamed:
         epoch: int,
         steps: range,
     ) -> Network:
-        """Takes some steps of an epoch, a program each."""
+        """See `Feed`."""
         if self._next != (epoch, steps.start):
-            local = self._epoch_of(epoch=epoch, start_step=steps.start)
+            local = train_stream(
+                self._source,
+                self._indices["train"],
+                batch_size=self._batch_size,
+                seed=0,
+                epoch=epoch,
+                start_step=steps.start,
+                augment=self._augment,
+                **self._reading,
+            )
             self._stream = prefetched(local, divided)
         for step in steps:
             batch = next(self._stream)
@@ -165,11 +165,19 @@ class Streamed:
         return network
 
     def score(self, split: str) -> Iterator[Images]:
-        """All images of a split, in order."""
+        """See `Feed`."""
         if not self.sizes[split]:
             return iter(())
         part = "train" if split == "validation" else split
-        return prefetched(self._in_order(part, self._indices[split]), divided)
+        batch_size = scored_at_once(self._batch_size)
+        local = score_stream(
+            self._source,
+            part,
+            self._indices[split],
+            batch_size=batch_size,
+            **self._reading,
+        )
+        return prefetched(local, divided)
 
 
 def check_batch_size(size: int, images: int) -> None:

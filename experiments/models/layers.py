@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.convolution import convolve
-from experiments.models.normalization import BatchNorm
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -35,10 +34,10 @@ class Classifier(nn.Module):
         """The activation."""
         return ACTIVATIONS[self.activation](x)
 
-    def norm(self, train: bool) -> Callable[[], BatchNorm]:
+    def norm(self, train: bool) -> Callable[[], nn.BatchNorm]:
         """What makes its batch normalisations."""
         return partial(
-            BatchNorm,
+            nn.BatchNorm,
             use_running_average=not train,
             momentum=self.momentum,
             dtype=self.dtype,
@@ -49,7 +48,7 @@ class Classifier(nn.Module):
         block_type: type["Block"],
         channels: int,
         blocks: Sequence[int],
-        norm: Callable[[], BatchNorm],
+        norm: Callable[[], nn.BatchNorm],
         x: jax.Array,
     ) -> jax.Array:
         """Stages of blocks, each of twice the channels, at half the height."""

@@ -34,7 +34,7 @@ def test_its_options_are_valid_and_it_has_nothing_else(name):
     config = configuration(name)
     config.check()
     assert config.config == name
-    assert config.output is config.data_dir is config.cache_dir is None
+    assert config.output is config.data_dir is None
     module = importlib.import_module(f"experiments.configs.{name}")
     docstring, *imports, assignment = ast.parse(inspect.getsource(module)).body
     assert isinstance(docstring, ast.Expr) and isinstance(assignment, ast.Assign)

@@ -79,7 +79,7 @@ def test_parts_that_the_images_cannot_have(digits, options, message):
 
 def test_images_of_several_sizes_are_not_loaded(digits):
     several = replace(digits, shape=(None, None, 3))
-    with pytest.raises(ValueError, match=r"--dataset digits has images of shape \(None"):
+    with pytest.raises(ValueError, match=r"several sizes; expected .* --image-size"):
         load(several)
 
 

@@ -1,7 +1,9 @@
 """Datasets of one's own, and what a dataset is known by."""
 
 import pickle
+import sys
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,19 +28,16 @@ def source(**changes):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_a_function_gives_arrays_or_examples_by_index(tmp_path, monkeypatch, lazy):
-    np.savez(tmp_path / "arrays.npz", *TRAIN, *TEST)
-    returned = "{'train': pair(a, b), 'test': pair(c, d), 'class_names': ['x', 'y', 'z']}"
-    by_index = "[{'image': i, 'label': n} for i, n in zip(x, y)]" if lazy else "(x, y)"
-    (tmp_path / f"my_data_{lazy}.py").write_text(
-        "import numpy as np\n"
-        f"def pair(x, y): return {by_index}\n"
-        "def images():\n"
-        f"    a, b, c, d = np.load({str(tmp_path / 'arrays.npz')!r}).values()\n"
-        f"    return {returned}\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    opened = open_source(f"my_data_{lazy}:images")
+def test_a_function_gives_arrays_or_examples_by_index(monkeypatch, lazy):
+    form = as_source if lazy else tuple
+    module = ModuleType("my_data")
+    module.images = lambda: {
+        "train": form(TRAIN),
+        "test": form(TEST),
+        "class_names": ["x", "y", "z"],
+    }
+    monkeypatch.setitem(sys.modules, "my_data", module)
+    opened = open_source("my_data:images")
     assert opened.class_names == ("x", "y", "z") and opened.shape == (8, 9, 3)
     dataset = load(opened)
     for part, pair in ((dataset.train, TRAIN), (dataset.test, TEST)):
@@ -80,7 +79,7 @@ def test_examples_of_several_sizes_are_found_and_can_be_copied():
         ({**GIVEN, "test": (IMAGES[..., :2], LABELS)}, r"uint8\(8, 9, 2\); .* of 1,"),
         ({**GIVEN, "test": as_source(TEST)}, r"class_names \(\); expected"),
         (dict.fromkeys(GIVEN, (IMAGES, LABELS * 0)), "two or"),
-        ({**GIVEN, "class_names": "ab"}, "image 5 of train of .* label is 2; .* 0 to"),
+        ({**GIVEN, "class_names": "ab"}, "image 2 of train of .* label is 2; .* 0 to"),
         ({**GIVEN, "train": [{"no": 1}], "class_names": "ab"}, "train of mine .*image"),
     ],
 )
@@ -122,3 +121,22 @@ def test_a_fingerprint_tells_what_the_data_is():
         replace(source(), class_names=("0", "2", "1")),
     ]
     assert len({each.fingerprint()["checksum"] for each in others}) == len(others)
+
+
+def test_the_stand_in_for_photographs_is_told_apart_by_colour(monkeypatch):
+    monkeypatch.setattr("experiments.data.source.SAMPLED", 3)
+    opened = open_source("experiments.data.stand_in:photographs")
+    assert opened.sizes == {"train": 300, "test": 100} and opened.classes == 10
+    assert opened.shape == (None, None, 3)
+    (images, labels), (others, expected) = (
+        zip(*opened.splits[split].read(range(20)), strict=True)
+        for split in ("train", "test")
+    )
+    np.testing.assert_array_equal(opened.splits["train"][5][0], images[5])
+    train, test = (
+        np.array([np.mean(image, (0, 1)) - image.mean() for image in part])
+        for part in (images, others)
+    )
+    centres = np.stack([train[np.equal(labels, label)].mean(0) for label in range(10)])
+    guesses = ((test[:, None] - centres) ** 2).sum(-1).argmin(axis=1)
+    assert (guesses == expected).mean() > 0.4  # by chance 0.1

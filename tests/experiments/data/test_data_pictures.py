@@ -37,13 +37,6 @@ def test_what_is_in_a_box_is_resized(box, size):
     assert np.abs(difference).max() < 1.6  # of rounding, twice
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_whole_image_in_its_own_size_stays_as_it_is(channels):
-    image = np.random.default_rng(0).integers(0, 256, (9, 9, channels), np.uint8)
-    result = cut(Image.fromarray(image.squeeze()), (0, 0, 9, 9), 9, channels)
-    np.testing.assert_array_equal(result, image)
-
-
 @pytest.mark.parametrize(
     ("box", "turned", "decoded"),
     [

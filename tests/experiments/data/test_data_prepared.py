@@ -25,11 +25,6 @@ from tests.experiments.data.data_cases import (
 SPLITS = ("train", "test")
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CONVSIM_JAX_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Folder of a dataset of 40 training and 11 test images."""
@@ -74,25 +69,14 @@ def test_grey_images_and_a_validation_split_for_want_of_a_test_split(tmp_path):
     np.testing.assert_array_equal(dataset.test.images, images[:4])
 
 
-def test_files_may_be_grey_and_of_any_size_where_the_dataset_is_in_colour(tmp_path):
-    records = as_records(*examples(3))
-    grey = examples(1, channels=1)[0][0]
-    records[1]["image"] = encoded(grey)
+def test_files_may_be_grey_and_of_16_bits_and_any_size(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 2**16, (8, 9, 1)).astype(np.uint16)
+    records = [*as_records(*examples(2)), {"image": encoded(deep), "label": 0}]
     prepare(tmp_path, dict.fromkeys(SPLITS, records), features((None, None, 3)))
     source = open_source("tiny", data_dir=tmp_path)
     assert source.shape == (None, None, 3)
-    image, _ = source.splits["train"][1]
-    np.testing.assert_array_equal(image, np.repeat(grey, 3, axis=-1))
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_files_of_16_bits_are_not_white(tmp_path, dtype):
-    deep = np.random.default_rng(0).integers(0, 2**16, (8, 9, 1)).astype(np.uint16)
-    records = [{"image": encoded(deep), "label": 0}]
-    kinds = features((8, 9, 1), dtype=dtype)
-    prepare(tmp_path, dict.fromkeys(SPLITS, records), kinds)
-    image, _ = open_source("tiny", data_dir=tmp_path).splits["train"][0]
-    np.testing.assert_array_equal(image, deep // 256)
+    image, _ = source.splits["train"][2]
+    np.testing.assert_array_equal(image, np.repeat(deep // 256, 3, axis=-1))
 
 
 def test_the_fingerprint_has_the_version_and_changes_with_the_images(copy, tmp_path):
@@ -110,7 +94,7 @@ def test_a_test_split_without_labels_gives_way_to_validation(tmp_path):
     hidden = [{**record, "label": -1} for record in records[:2]]
     splits = {"train": records, "test": hidden}
     prepare(tmp_path / "two", splits)
-    with pytest.raises(ValueError, match=r"image 0 of test of .*'tiny' .* no label"):
+    with pytest.raises(ValueError, match=r"image 0 of test of .*'tiny' .* label is -1;"):
         open_source("tiny", data_dir=tmp_path / "two")
     prepare(tmp_path / "three", {**splits, "validation": records[:4]})
     source = open_source("tiny", data_dir=tmp_path / "three")
@@ -135,12 +119,6 @@ def test_datasets_of_another_kind(tmp_path, scored, kinds, message):
         open_source("tiny", data_dir=tmp_path)
 
 
-def test_images_of_floats_are_refused():  # TensorFlow alone can write some
-    kinds = features((8, 9, 1), dtype=np.float32)
-    with pytest.raises(ValueError, match=r"^it has images of shape \(8, 9, 1\), float32"):
-        prepared._check_features(kinds, "it")
-
-
 def tfrecord(text):
     return json.dumps({**json.loads(text), "fileFormat": "tfrecord"}).encode()
 
@@ -150,13 +128,12 @@ def tfrecord(text):
     [
         ("*test.array_record*", None, "'tiny' in .*tiny/1.0.0 cannot be read: .*No such"),
         *(
-            ("*test.array_record*", damage, "'tiny' in .* cannot be read: ")
+            ("*test.array_record*", damage, "'tiny' in .* (cannot be read:|is no image)")
             for damage in (lambda _: b"", lambda x: x[: len(x) // 2], lambda x: x[:-9])
         ),
         *(
-            (name, lambda _, text=text: text, "dataset 'tiny' in .*copy cannot be opened")
+            (name, lambda _: b"[1]", "dataset 'tiny' in .*copy cannot be opened")
             for name in ("dataset_info.json", "features.json")
-            for text in (b"", b"[1]")
         ),
         ("features.json", None, "--dataset is 'tiny'; .* no prepared dataset"),
         ("dataset_info.json", tfrecord, "format tfrecord; expected array_record"),
@@ -172,33 +149,24 @@ def test_what_is_damaged_or_missing(copy, file, damage, message):
         open_source("tiny", data_dir=copy)
 
 
-@pytest.mark.parametrize("name", ["tiny:2.0.0", "tiny/big"])
-def test_a_version_or_config_that_is_not_there(tiny, name):
-    message = rf"dataset '{name}' is not prepared: .* holds tiny/1\.0\.0; expected"
-    with pytest.raises(ValueError, match=message):
-        open_source(name, data_dir=tiny)
-
-
-@pytest.mark.parametrize("name", ["cifar1O", "cifar-10", ""])
-def test_unknown_names_are_met_with_those_that_are_close_or_there(tmp_path, tiny, name):
-    expected = r"--dataset is '.*'; expected digits, .* as .*cifar10.*; .* holds no p"
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tiny:2.0.0", r"'tiny:2.0.0' is not prepared: .* holds tiny/1\.0\.0; expected"),
+        ("tiny/big", r"is not prepared: .* tiny/<version> .*--data-dir or TFDS_DATA_DIR"),
+        ("mnist", "'mnist' is not prepared: .*TFDS_DATA_DIR.*pip install tensorflow"),
+        ("cifar1O", r"--dataset is '.*'; expected digits, .* as .*cifar10.*; .*1\.0\.0$"),
+        ("", "--dataset is ''; expected digits, .*cifar10.* holds tiny"),
+    ],
+)
+def test_names_that_are_not_there(tiny, monkeypatch, name, expected):
+    (tiny / "mnist" / "3.0.2").mkdir(parents=True, exist_ok=True)
     with pytest.raises(ValueError, match=expected):
-        open_source(name, data_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"holds tiny/1\.0\.0$"):
         open_source(name, data_dir=tiny)
-
-
-def test_a_dataset_that_is_not_prepared(tmp_path, monkeypatch):
-    (tmp_path / "mnist" / "3.0.2").mkdir(parents=True)
-    expected = (
-        r"'mnist' is not prepared: .* holds no .* mnist/<version> .*TFDS_DATA_DIR.*"
-    )
-    with pytest.raises(ValueError, match=expected + "pip install tensorflow"):
-        open_source("mnist", data_dir=tmp_path)
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(ValueError, match=rf"{tmp_path}/tensorflow_datasets holds no"):
-        open_source("mnist")
+    monkeypatch.setenv("HOME", str(tiny))
+    with pytest.raises(ValueError, match="tensorflow_datasets holds no prepared"):
+        open_source(name)
 
 
 @pytest.mark.parametrize(
@@ -206,23 +174,21 @@ def test_a_dataset_that_is_not_prepared(tmp_path, monkeypatch):
     [
         (False, None, "pip install tensorflow"),
         (True, urllib.error.URLError("no route"), "cannot be prepared in .*: .*no route"),
-        (True, urllib.error.HTTPError("", 404, "", None, None), "in .*: checksum"),
         (True, None, "cannot be prepared in .*: checksum"),
     ],
 )
 def test_download_that_fails(tmp_path, monkeypatch, tensorflow, answer, message):
-    def answers(url, timeout):
-        assert timeout <= 10
-        if answer:
-            raise answer
-        return io.BytesIO()
-
     def fail(*_, **__):
-        raise RuntimeError("checksum")
+        raise answer or RuntimeError("checksum")
+
+    def opened(*_, **__):
+        return io.BytesIO()
 
     find = prepared.importlib.util
     monkeypatch.setattr(find, "find_spec", lambda _: object() if tensorflow else None)
-    monkeypatch.setattr(urllib.request, "urlopen", answers)
+    monkeypatch.setattr(
+        urllib.request, "urlopen", fail if answer else lambda *_, **__: io.BytesIO()
+    )
     monkeypatch.setattr(tfds, "builder", fail)
     with pytest.raises(ValueError, match=f"^--download: .*{message}"):
         open_source("mnist", data_dir=tmp_path, download=True)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from experiments.data.load import Selection
 from experiments.data.open import open_source
 from experiments.fit.feeds import IMAGENET_MEAN, Streamed
 
 BATCH, STEPS = 8, 4  # a multiple of the devices
-SPLIT = np.arange(BATCH * STEPS + 3), np.arange(0)
+SPLIT = Selection(np.arange(BATCH * STEPS + 3), np.arange(0))
 
 
 class Engine:
@@ -48,7 +49,7 @@ def test_a_run_that_starts_again_inside_an_epoch_sees_the_same_images(augment):
 def test_images_without_colours_are_normalised_by_one_mean():
     feed = streamed()
     assert feed.shape == (9, 9, 1)
-    assert feed.sample.shape == (len(SPLIT[0]), 9, 9, 1)
+    assert feed.sample.shape == (len(SPLIT.train), 9, 9, 1)
     assert feed.mean == pytest.approx([IMAGENET_MEAN.mean()])
     assert feed.deviation.shape == (1,)
     batch = next(feed.score("test"))

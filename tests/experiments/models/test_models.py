@@ -13,7 +13,6 @@ from flax.traverse_util import flatten_dict
 
 from experiments.models import ACTIVATIONS, build
 from experiments.models.layers import HE
-from experiments.models.normalization import BatchNorm
 from experiments.models.own import feature_maps
 
 pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation
@@ -57,9 +56,9 @@ def trace(model, size, train=False):
             kernel = layer.variables["params"]["kernel"].shape
             convs.append((kernel, *set(output.shape[1:3])))
             starts.add(layer.kernel_init)
-        if isinstance(layer, BatchNorm):
+        if isinstance(layer, nn.BatchNorm):
             norms.append(layer)
-        if isinstance(layer, nn.Conv | BatchNorm | nn.Dense):
+        if isinstance(layer, nn.Conv | nn.BatchNorm | nn.Dense):
             dtypes.add(output.dtype)
         return output
 

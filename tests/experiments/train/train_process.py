@@ -17,9 +17,8 @@ OPTIONS = [
 
 
 def environment(scratch, devices=1, **variables):
-    """Of a process on that many CPU devices; all share what is compiled and decoded."""
+    """Of a process on that many CPU devices; all share what is compiled."""
     return os.environ | {
-        "CONVSIM_JAX_CACHE": str(scratch / "images"),
         "JAX_COMPILATION_CACHE_DIR": str(scratch / "programs"),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in half the time
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
