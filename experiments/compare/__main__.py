@@ -76,7 +76,8 @@ def compare_fixed(config: Config, console: Console) -> None:
     trainer = Trainer(setting, partial(open_feed, source, setting, console))
     for text in config.warnings():
         console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
-    trainer.engine(trials_of(config.chosen[0], setting, {}, {})[0])  # the model fits
+    trial = trials_of(config.chosen[0], setting, {}, {})[0]
+    trainer.engine(trial, setting.seeds_of(*trial[:2]))  # the model fits
     results = open_folder(config, source)
     try:
         train(trainer, setting, results, config.chosen, console)
@@ -180,11 +181,12 @@ def train(
             progress.update(task, completed=epoch, description=figure)
 
         while not late() and (
-            trial := next_trial(setting, methods, results.outcomes, chosen)
+            following := next_trial(setting, methods, results.outcomes, chosen)
         ):
+            trial, seeds = following
             text = f"{trial.treatment} {trial.strength:g} at {trial.learning_rate:g}"
             task = progress.add_task(f"{text}: compiling", total=setting.config.epochs)
-            outcome = trainer.run(trial, show)
+            outcome = trainer.run(trial, seeds, show)
             with writing(results.folder, "--output" if setting.fixed else "--results"):
                 results.add(trial, outcome)
             progress.remove_task(task)

@@ -1,11 +1,12 @@
 """Which trials a setting needs, and which comes next.
 
 Where strengths are fixed, there is one of each intervention. Otherwise each, the baseline
-too, is given as many trials to choose by: the baseline that many learning rates, with
-every decay that the setting tries; the others their strengths at the baseline's best rate
-and decay, and then the best strength at the next lower and the next higher rate. They are
-scored on the validation images. What was chosen is trained again, from other seeds, and
-scored on the test images.
+too, is given as many trials to choose by: the baseline that many learning rates; the
+others their strengths at the baseline's best rate, and then the best strength at the next
+lower and the next higher rate. Where the baseline decays the kernels, it is tuned as the
+others are, and they begin with its decay. Trials that choose come first, and are scored on
+the validation images. What was chosen is trained again, from other seeds, and scored on
+the test images.
 
 A setting may take strengths as they were chosen in another one: then only the baseline
 chooses a learning rate, and all others are trained at it.
@@ -28,18 +29,30 @@ def next_trial(
     methods: Sequence[str],
     outcomes: Outcomes,
     chosen: Strengths | None = None,
-) -> Trial | None:
-    """The first trial of these methods that is not done; None if all are.
+) -> tuple[Trial, range] | None:
+    """The trial of these methods that is next, and its seeds; None if all are done.
 
-    Where learning rates are chosen, the baseline's trials come first. `chosen` are the
+    Those that choose come before those that are reported, and the baseline's first. Where
+    seeds are trained alone, the trials that are reported take turns. `chosen` are the
     strengths of another setting, if this one takes them from there.
     """
     first = () if setting.fixed else (setting.baseline,)
-    for method in (*first, *methods):
-        for trial in trials_of(method, setting, outcomes, chosen or {}):
-            if trial not in outcomes:
-                return trial
-    return None
+    missing = [
+        (trial, seeds)
+        for method in (*first, *methods)
+        for trial in trials_of(method, setting, outcomes, chosen or {})
+        if (seeds := seeds_missing(setting, trial, outcomes))
+    ]
+    if not missing:
+        return None
+    trial, seeds = min(missing, key=lambda each: (each[0].split == "test", each[1].start))
+    return trial, seeds[:1] if setting.alone else seeds
+
+
+def seeds_missing(setting: Setting, trial: Trial, outcomes: Outcomes) -> range:
+    """The seeds of a trial that are not done; they are done in order."""
+    seeds = setting.seeds_of(trial.split, trial.treatment)
+    return seeds[len(outcomes[trial].scores) :] if trial in outcomes else seeds
 
 
 def final(outcomes: Outcomes, split: str = "test") -> dict[str, Trial]:
@@ -62,26 +75,40 @@ def trials_of(
     if setting.fixed:
         strength = setting.intervention(method).strength
         return [Trial(reported(setting), method, strength, setting.config.learning_rate)]
-    trials = [
-        Trial("validation", setting.baseline, decay, rate)
-        for decay in setting.decays or (0.0,)
-        for rate in setting.learning_rates
-    ]
+    def done(trials: list[Trial]) -> bool:
+        return not any(seeds_missing(setting, trial, outcomes) for trial in trials)
+
+    def then_beside(trials: list[Trial]) -> list[Trial]:
+        """And the best at the rates beside its own."""
+        if not done(trials):
+            return trials
+        found = best(trials, outcomes)
+        rates = neighbours(found.learning_rate, setting.learning_rates)
+        return trials + [found._replace(learning_rate=rate) for rate in rates]
+
+    start = Trial("validation", setting.baseline, 0.0, 0.0)
+    if setting.decays:
+        middle = setting.learning_rates[len(setting.learning_rates) // 2]
+        start = start._replace(learning_rate=middle)
+        trials = then_beside([start._replace(strength=x) for x in setting.decays])
+    else:
+        trials = [start._replace(learning_rate=x) for x in setting.learning_rates]
     if method != setting.baseline:
+        if not done(trials):
+            return []
         base, one = best(trials, outcomes), INTERVENTIONS[method]
         decay, rate = base.strength, base.learning_rate
         if setting.like:
             known = method in chosen
             return [Trial("test", method, chosen[method], rate)] if known else []
+        tried = setting.tried.get(method, one.tried)
         if one.tunes == "rate":
-            trials = [Trial("validation", method, 0.0, x, decay) for x in one.tried]
+            trials = [Trial("validation", method, 0.0, x, decay) for x in tried]
         else:
-            trials = [Trial("validation", method, x, rate, decay) for x in one.tried]
-            if all(trial in outcomes for trial in trials):
-                strongest = best(trials, outcomes)
-                beside = neighbours(rate, setting.learning_rates)
-                trials += [strongest._replace(learning_rate=x) for x in beside]
-    if all(trial in outcomes for trial in trials):
+            trials = [Trial("validation", method, x, rate, decay) for x in tried]
+            if method not in setting.tried:
+                trials = then_beside(trials)
+    if done(trials):
         trials.append(best(trials, outcomes)._replace(split="test"))
     return trials
 

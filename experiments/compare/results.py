@@ -8,8 +8,11 @@ more. Columns that came later are empty in earlier rows.
 """
 
 import csv
+import fcntl
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -99,16 +102,29 @@ class Results:
     def __init__(self, folder: Path):
         self.folder = folder
         self.outcomes: dict[Trial, Outcome] = {}
+        known: dict[Trial, set[int]] = {}
         for name, (field, kind) in FILES.items():
             for trial, row in read_rows(folder / f"{name}.csv", kind):
                 if kind is Score:
                     self.outcomes.setdefault(trial, Outcome([], [], [], {}))
-                if trial in self.outcomes:  # or it was interrupted while it was kept
+                if kind is Score or row.seed in known.get(trial, ()):
                     getattr(self.outcomes[trial], field).append(row)
+            # Rows of other seeds were interrupted while they were kept.
+            known = {x: {y.seed for y in o.scores} for x, o in self.outcomes.items()}
 
     def add(self, trial: Trial, outcome: Outcome) -> None:
-        """Keeps an outcome; the file that says that it is there is written last."""
-        self.outcomes[trial] = outcome
+        """Keeps what seeds came to; the file that says that it is there is written last.
+
+        What another program has kept there meanwhile stays.
+        """
+        with locked(self.folder):
+            self.outcomes = Results(self.folder).outcomes
+            earlier = self.outcomes.setdefault(trial, Outcome([], [], [], {}))
+            for rows, more in zip(earlier[:3], outcome[:3], strict=True):
+                rows.extend(more)
+            self._write(trial, outcome)
+
+    def _write(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.kernels:
             path = self._kernels(trial.treatment)
             path.parent.mkdir(exist_ok=True)
@@ -134,6 +150,17 @@ class Results:
 
     def _kernels(self, method: str) -> Path:
         return self.folder / "kernels" / f"{method}.npz"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """No other program is here at the same time."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 def read_rows(path: Path, kind: Any) -> list[tuple[Trial, Any]]:

@@ -1,6 +1,7 @@
 """Trains the networks of a trial, and measures them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 
 import convsim_jax as cs
 from experiments.compare.results import Epoch, Layer, Outcome, Score, Trial
-from experiments.compare.settings import TUNED_FROM, Setting
+from experiments.compare.settings import Setting
 from experiments.fit.build import build_engine
 from experiments.fit.engine import Engine
 from experiments.fit.epochs import begin, diverged, fit
@@ -38,40 +39,38 @@ class Trainer:
             self._feeds[validation] = self._open_feed(validation)
         return self._feeds[validation]
 
-    def engine(self, trial: Trial) -> Engine:
+    def engine(self, trial: Trial, seeds: range) -> Engine:
         """The programs of a trial, not compiled yet unless they were run."""
         setting, reported = self._setting, self._reported(trial)
         intervention = setting.intervention(trial.treatment, trial.strength)
         during = intervention.during
         if during:
             during = during._replace(strength=0, tried=())  # strengths share programs
-        seeds, first = setting.tuned, TUNED_FROM
-        if reported:
-            seeds = setting.fewer.get(trial.treatment, setting.seeds)
-            first = setting.first_seed
-        alike = (reported, seeds)  # but for the optimizer
+        alike = (reported, len(seeds))  # but for the optimizer
         key = (*alike, during, intervention.optimizer, trial.decay > 0)
         if key not in self._engines:
             feed = self.feed(reported)
             engine = build_engine(
-                setting.config, intervention, feed, seeds=seeds, first_seed=first
+                setting.config, intervention, feed, seeds=len(seeds)
             )
             for known, other in self._engines.items():
                 if known[:2] == alike:
                     engine.adopt(other)
             self._engines[key] = engine
-        return self._engines[key]
+        return replace(self._engines[key], first_seed=seeds.start)
 
-    def run(self, trial: Trial, on_epoch: Callable[[int, np.ndarray], None]) -> Outcome:
-        """Trains all seeds, and measures those of a trial that is reported.
+    def run(
+        self, trial: Trial, seeds: range, on_epoch: Callable[[int, np.ndarray], None]
+    ) -> Outcome:
+        """Trains these seeds, and measures those of a trial that is reported.
 
         A seed fixes the random weights and the order of the images, whatever the
         intervention, so that interventions can be compared seed by seed. `on_epoch` is
         told each epoch that is done, and its accuracies.
         """
         setting, config = self._setting, self._setting.config
-        reported, engine = self._reported(trial), self.engine(trial)
-        feed, first = self.feed(reported), engine.first_seed
+        reported, engine = self._reported(trial), self.engine(trial, seeds)
+        feed, first = self.feed(reported), seeds.start
         intervention = setting.intervention(trial.treatment, trial.strength)
         decay = trial.decay if setting.decays and trial.decay else None
         factors = Factors(trial.learning_rate, intervention.strength, decay)

@@ -72,8 +72,8 @@ class Engine:
     label_smoothing: float = 0.0  # probability that is spread over all classes
     augment: bool = False  # whether to crop and flip images that are on the device
     first_seed: int = 0  # of the networks' seeds, which follow each other
-    _programs: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
-    _seconds: list[float] = field(default_factory=list, init=False, repr=False)
+    _programs: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _seconds: list[float] = field(default_factory=list, repr=False)
 
     @property
     def seconds_compiling(self) -> float:
