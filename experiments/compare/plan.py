@@ -2,11 +2,11 @@
 
 Where strengths are fixed, there is one of each intervention. Otherwise each, the baseline
 too, is given as many trials to choose by: the baseline that many learning rates; the
-others their strengths at the baseline's best rate, and then the best strength at the next
-lower and the next higher rate. Where the baseline decays the kernels, it is tuned as the
-others are, and they begin with its decay. Trials that choose come first, and are scored on
-the validation images. What was chosen is trained again, from other seeds, and scored on
-the test images.
+others their strengths at the baseline's best rate, and then the best strength at the
+next lower and the next higher rate. Where the baseline decays the kernels, it is tuned as
+the others are, and they begin with its decay. Trials that choose come first, and are
+scored on the validation images. What was chosen is trained again, from other seeds, and
+scored on the test images.
 
 A setting may take strengths as they were chosen in another one: then only the baseline
 chooses a learning rate, and all others are trained at it.
@@ -75,6 +75,7 @@ def trials_of(
     if setting.fixed:
         strength = setting.intervention(method).strength
         return [Trial(reported(setting), method, strength, setting.config.learning_rate)]
+
     def done(trials: list[Trial]) -> bool:
         return not any(seeds_missing(setting, trial, outcomes) for trial in trials)
 

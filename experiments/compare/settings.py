@@ -165,11 +165,11 @@ SETTINGS: dict[str, Setting] = {
         (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
         REGULARIZERS,
     ),
-    # Written before any of its scores. One seed a trial: the baseline tries four decays at
-    # the middle learning rate, then the best at the other two; each of the others tries
-    # three values of its own, at what the baseline chose. Then 10 seeds of the first four
-    # and 5 of the last two, in turn, are trained on all 50,000 images. What counts is the
-    # accuracy less that of the tuned decay, seed by seed.
+    # Written before any of its scores. One seed a trial: the baseline tries four decays
+    # at the middle learning rate, then the best at the other two; each of the others
+    # tries three values of its own, at what the baseline chose. Then 10 seeds of the
+    # first four and 5 of the last two, in turn, are trained on all 50,000 images. What
+    # counts is the accuracy less that of the tuned decay, seed by seed.
     "cifar10": Setting(
         "the small CNN on all of CIFAR-10, cropped and flipped, beyond a tuned decay",
         replace(CIFAR_AUGMENTED, epochs=15, batch_size=128),

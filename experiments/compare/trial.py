@@ -1,7 +1,6 @@
 """Trains the networks of a trial, and measures them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
 import jax
@@ -10,8 +9,9 @@ import numpy as np
 import convsim_jax as cs
 from experiments.compare.results import Epoch, Layer, Outcome, Score, Trial
 from experiments.compare.settings import Setting
+from experiments.data.corruption import CORRUPTIONS, Corruption, corrupted
 from experiments.fit.build import build_engine
-from experiments.fit.engine import Engine
+from experiments.fit.engine import Engine, Scored
 from experiments.fit.epochs import begin, diverged, fit
 from experiments.fit.feeds import Feed
 from experiments.fit.optimizer import Factors
@@ -50,14 +50,12 @@ class Trainer:
         key = (*alike, during, intervention.optimizer, trial.decay > 0)
         if key not in self._engines:
             feed = self.feed(reported)
-            engine = build_engine(
-                setting.config, intervention, feed, seeds=len(seeds)
-            )
+            engine = build_engine(setting.config, intervention, feed, seeds=len(seeds))
             for known, other in self._engines.items():
                 if known[:2] == alike:
                     engine.adopt(other)
             self._engines[key] = engine
-        return replace(self._engines[key], first_seed=seeds.start)
+        return self._engines[key].from_seed(seeds.start)
 
     def run(
         self, trial: Trial, seeds: range, on_epoch: Callable[[int, np.ndarray], None]
@@ -116,14 +114,31 @@ class Trainer:
                 measure(closed.epoch, closed.variables)
             on_epoch(closed.epoch, accuracy)
         measure(config.epochs, chosen.variables, "end")
-        if trial.split != followed:
-            scored = engine.score(chosen.variables, feed.score(trial.split))
-            accuracy = np.where(diverged(chosen), np.nan, scored)
+        gone = diverged(chosen)
+
+        def score(corruption: Corruption | None = None) -> Scored:
+            batches = feed.score(trial.split)
+            if corruption:
+                batches = corrupted(batches, corruption)
+            found = engine.score(chosen.variables, batches)
+            return Scored(*(np.where(gone, np.nan, x) for x in found))
+
+        more = np.full((3, engine.seeds), np.nan)
+        if trial.split == "test":
+            accuracy, more[0] = score()
+            for place, kinds in enumerate(CORRUPTIONS.values(), 1):
+                more[place] = np.mean([score(kind).accuracy for kind in kinds], 0)
+        elif trial.split != followed:
+            accuracy = score().accuracy
         packages = ", ".join(f"{name} {number}" for name, number in versions().items())
         about = (round(seconds, 1), jax.devices()[0].device_kind, packages)
-        for place, gone in enumerate(np.asarray(chosen.diverged_at)):
-            score = float(accuracy[place])
-            outcome.scores.append(Score(first + place, score, int(gone), *about))
+        epochs = map(int, np.asarray(chosen.diverged_at))
+        columns = (np.asarray(accuracy, float), *more.round(4))
+        for seed, at, figures in zip(
+            seeds, epochs, zip(*columns, strict=True), strict=True
+        ):
+            accurate, *others = map(float, figures)
+            outcome.scores.append(Score(seed, accurate, at, *about, *others))
         return outcome
 
     def _reported(self, trial: Trial) -> bool:

@@ -6,7 +6,7 @@ the seeds, compiled once, and run with the rows of each batch divided among the 
 
 import time
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from experiments.fit.step import (
     Batch,
     Network,
     Variables,
-    count_right,
+    judge,
     train_step,
     with_averages_of,
 )
@@ -56,6 +56,15 @@ class Chosen(NamedTuple):
     diverged_at: jax.Array
 
 
+class Scored(NamedTuple):
+    """How well images are classified, `(seeds,)`; NaN where there are none."""
+
+    accuracy: np.ndarray  # percentage classified correctly
+    # Expected calibration error: the mean difference, in points, of how sure a network is
+    # and how often it is right (Guo et al., arXiv 1706.04599).
+    calibration: np.ndarray
+
+
 @dataclass(frozen=True)
 class Engine:
     """Compiles each program once, at its first call."""
@@ -72,8 +81,8 @@ class Engine:
     label_smoothing: float = 0.0  # probability that is spread over all classes
     augment: bool = False  # whether to crop and flip images that are on the device
     first_seed: int = 0  # of the networks' seeds, which follow each other
-    _programs: dict[Hashable, Any] = field(default_factory=dict, repr=False)
-    _seconds: list[float] = field(default_factory=list, repr=False)
+    _programs: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    _seconds: list[float] = field(default_factory=list, init=False, repr=False)
 
     @property
     def seconds_compiling(self) -> float:
@@ -84,6 +93,12 @@ class Engine:
         """Takes the compiled programs of an engine that trains otherwise, and no more."""
         others = other._programs.items()
         self._programs.update({x: y for x, y in others if x not in OF_TRAINING})
+
+    def from_seed(self, first_seed: int) -> "Engine":
+        """The same programs, for as many other seeds."""
+        other = replace(self, first_seed=first_seed)
+        vars(other).update(_programs=self._programs, _seconds=self._seconds)
+        return other
 
     def start(
         self,
@@ -183,26 +198,27 @@ class Engine:
 
         return self._train("train on", train, network, factors, epoch, batch, step)
 
-    def score(self, variables: Variables, batches: Iterable[Images]) -> np.ndarray:
-        """Percentage of the images that are classified correctly, `(seeds,)`.
+    def score(self, variables: Variables, batches: Iterable[Images]) -> Scored:
+        """How well the images are classified.
 
         The batches are divided among the devices; labels of -1 do not count.
         """
 
-        def count(variables: Variables, batch: Images) -> tuple[jax.Array, jax.Array]:
+        def of_batch(variables: Variables, batch: Images) -> jax.Array:
             pixels = Batch(self._normalized(batch.images), batch.labels)
-            one = partial(count_right, self.model, batch=pixels)
-            right = over_seeds(one, self._weights(variables))(variables)
-            return right, (batch.labels >= 0).sum()
+            one = partial(judge, self.model, batch=pixels)
+            return over_seeds(one, self._weights(variables))(variables)
 
-        counts = [
-            self._run(("score", batch.images.shape), count, variables, batch)
+        judged = [
+            self._run(("score", batch.images.shape), of_batch, variables, batch)
             for batch in batches
         ]
-        if not counts:
-            return np.full(self.seeds, np.nan)
-        right, total = (np.sum(np.asarray(x), 0) for x in zip(*counts, strict=True))
-        return 100 * right / total
+        if not judged:
+            return Scored(*np.full((2, self.seeds), np.nan))
+        sums = np.sum([np.asarray(each, np.float64) for each in judged], axis=0)
+        total, right, confidence = sums.swapaxes(0, 1)
+        error = np.abs(right - confidence).sum(-1)
+        return Scored(*(100 * x / total.sum(-1) for x in (right.sum(-1), error)))
 
     def close_epoch(
         self, network: Network, chosen: Chosen, epoch: int, score: np.ndarray

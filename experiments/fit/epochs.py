@@ -104,7 +104,7 @@ def fit(
                 yield State(network, chosen, epoch, step, seconds), None
         accuracy = np.full(engine.seeds, np.nan)
         if scores(epoch):
-            accuracy = engine.score(network.variables, feed.score(scored))
+            accuracy = engine.score(network.variables, feed.score(scored)).accuracy
         by = accuracy if best else np.full(engine.seeds, float(epoch))
         loss, right = np.asarray(network.loss), np.asarray(network.right)
         variables = network.variables

@@ -14,6 +14,10 @@ from experiments.models.convolution import as_convolutions
 Variables = dict[str, chex.ArrayTree]
 
 
+# Of confidence, as the expected calibration error is usually computed.
+BINS = 15
+
+
 class Network(NamedTuple):
     """A network in training; with a leading axis on every array, one network a seed."""
 
@@ -85,9 +89,23 @@ def train_step(
     )
 
 
-def count_right(model: Any, variables: Variables, batch: Batch) -> jax.Array:
-    """Number of images classified correctly in evaluation mode; labels of -1 are none."""
-    return right(jnp.asarray(model.apply(variables, batch.images)), batch.labels)
+def judge(model: Any, variables: Variables, batch: Batch) -> jax.Array:
+    """How sure a network is of images, in evaluation mode, and how often it is right.
+
+    Labels of -1 are no images. Confidence is the probability of the class that is
+    guessed, and divided into `BINS` of equal width.
+
+    Returns:
+        Of each bin the number of images, how many are classified correctly, and the sum
+        of the confidences, `(3, BINS)`.
+    """
+    logits = jnp.asarray(model.apply(variables, batch.images))
+    confidence = jax.nn.softmax(logits).max(axis=-1)
+    place = jnp.minimum((confidence * BINS).astype(jnp.int32), BINS - 1)
+    real = (batch.labels >= 0).astype(confidence.dtype)
+    hit = (logits.argmax(axis=-1) == batch.labels).astype(confidence.dtype)
+    rows = jnp.stack([real, hit, real * confidence])
+    return jnp.where(place == jnp.arange(BINS)[:, None], rows[:, None], 0).sum(-1)
 
 
 def right(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -156,7 +156,7 @@ class Run:
     def _before_training(self, state: State, layers: Layers) -> None:
         variables = state.network.variables
         nothing = np.full(self.engine.seeds, math.nan)
-        accuracy = self.engine.score(variables, self.feed.score("validation"))
+        accuracy = self.engine.score(variables, self.feed.score("validation")).accuracy
         self._close(Closed(0, nothing, nothing, accuracy, variables, 0.0))
         if self.first:
             with writing(self.folder):
@@ -195,7 +195,7 @@ class Run:
 
     def _finish(self, chosen: Chosen, start: Layers) -> Outcome:
         self.display.say("scoring the test images")
-        accuracy = self.engine.score(chosen.variables, self.feed.score("test"))
+        accuracy = self.engine.score(chosen.variables, self.feed.score("test")).accuracy
         end = self._measured(chosen.variables)
         params = chosen.variables["params"]
         outcome = Outcome(

@@ -16,7 +16,16 @@ RATES = (0.01, 0.02, 0.05)
 TREATED = ("none", "paper-init")
 SETTING = Setting("a line", SETTINGS["plain"].config, RATES, TREATED)
 STRENGTHS = INTERVENTIONS["paper-init"].tried
-DECAYING = replace(SETTING, decays=(0.1, 0.3), methods=("decay", "muon", "paper-init"))
+DECAYING = replace(
+    SETTING,
+    decays=(0.1, 0.3),
+    methods=("decay", "muon", "paper-init", "paper-reg"),
+    tried={"paper-reg": (0.1, 1.0)},
+    tuned=1,
+    seeds=3,
+    fewer={"muon": 1},
+    alone=True,
+)
 
 
 def validation(treatment, strength, rate, decay=0.0):
@@ -24,11 +33,15 @@ def validation(treatment, strength, rate, decay=0.0):
 
 
 def run(setting, score, chosen=None, methods=None, done=None):
-    """All trials, in the order in which they are asked for."""
+    """All trials, in the order in which they are asked for first."""
     outcomes, methods = dict(done or {}), methods or setting.methods
-    while trial := plan.next_trial(setting, methods, outcomes, chosen):
-        assert trial not in outcomes
-        outcomes[trial] = scored(*np.atleast_1d(score(trial)))
+    while following := plan.next_trial(setting, methods, outcomes, chosen):
+        trial, seeds = following
+        scores = np.resize(score(trial), len(seeds))
+        earlier = outcomes.get(trial, scored())
+        assert len(earlier.scores) + len(seeds) <= len(setting.seeds_of(*trial[:2]))
+        added = scored(*scores, first_seed=seeds.start)
+        outcomes[trial] = earlier._replace(scores=earlier.scores + added.scores)
     return outcomes
 
 
@@ -40,10 +53,10 @@ def test_others_try_strengths_at_that_rate_then_the_rates_beside_it():
 
     assert list(run(SETTING, score)) == [
         *(validation("none", 0.0, rate) for rate in RATES),
-        Trial("test", "none", 0.0, 0.02),
         *(validation("paper-init", strength, 0.02) for strength in STRENGTHS),
         validation("paper-init", 100.0, 0.01),
         validation("paper-init", 100.0, 0.05),
+        Trial("test", "none", 0.0, 0.02),
         Trial("test", "paper-init", 100.0, 0.05),
     ]
 
@@ -91,33 +104,53 @@ def test_it_goes_on_where_it_stopped_and_ends(setting):
     trials = list(done)
     for count, trial in enumerate(trials):
         known = {each: done[each] for each in trials[:count]}
-        assert plan.next_trial(setting, setting.methods, known) == trial
+        following, seeds = plan.next_trial(setting, setting.methods, known)
+        assert (following, seeds[0]) == (trial, setting.seeds_of(*trial[:2])[0])
     assert plan.next_trial(setting, setting.methods, done) is None
-    assert plan.next_trial(setting, ("paper-init",), {}).treatment == setting.baseline
+    first, _ = plan.next_trial(setting, ("paper-init",), {})
+    assert first.treatment == setting.baseline
 
 
 def test_a_setting_may_choose_a_decay_first_which_all_others_have_besides():
     def score(trial):
         if trial.treatment == "decay":
-            return 50.0 + trial.strength - abs(trial.learning_rate - 0.02)
+            return 50.0 + trial.strength - trial.learning_rate
         return 60.0 - trial.strength / 1000 - abs(trial.learning_rate - 0.04)
 
     done = list(run(DECAYING, score))
-    assert done[:7] == [
-        *(validation("decay", decay, rate) for decay in (0.1, 0.3) for rate in RATES),
-        Trial("test", "decay", 0.3, 0.02),
+    baseline = [
+        *(validation("decay", decay, 0.02) for decay in (0.1, 0.3)),
+        *(validation("decay", 0.3, rate) for rate in (0.01, 0.05)),
     ]
+    assert done[:4] == baseline
     rates = INTERVENTIONS["muon"].tried  # of its own: they mean something else to it
-    assert done[7 : 8 + len(rates)] == [
+    assert done[4:-4] == [
         *(validation("muon", 0.0, rate, 0.3) for rate in rates),
+        *(validation("paper-init", strength, 0.01, 0.3) for strength in STRENGTHS),
+        validation("paper-init", 10.0, 0.005, 0.3),
+        validation("paper-init", 10.0, 0.02, 0.3),
+        # Of what the setting says, the rate is the baseline's.
+        *(validation("paper-reg", strength, 0.01, 0.3) for strength in (0.1, 1.0)),
+    ]
+    assert done[-4:] == [
+        Trial("test", "decay", 0.3, 0.01),
         Trial("test", "muon", 0.0, 0.04, 0.3),
+        Trial("test", "paper-init", 10.0, 0.02, 0.3),
+        Trial("test", "paper-reg", 0.1, 0.01, 0.3),
     ]
-    assert done[8 + len(rates) :] == [
-        *(validation("paper-init", strength, 0.02, 0.3) for strength in STRENGTHS),
-        validation("paper-init", 10.0, 0.01, 0.3),
-        validation("paper-init", 10.0, 0.05, 0.3),
-        Trial("test", "paper-init", 10.0, 0.05, 0.3),
-    ]
+
+
+def test_seeds_that_are_trained_alone_take_turns():
+    outcomes, order = run(DECAYING, lambda trial: trial.learning_rate), []
+    outcomes = {x: y for x, y in outcomes.items() if x.split == "validation"}
+    while following := plan.next_trial(DECAYING, DECAYING.methods, outcomes):
+        (name, (seed,)) = following[0].treatment, following[1]
+        order.append((seed - SEEDS_FROM, name))
+        earlier = outcomes.get(following[0], scored()).scores
+        scores = [*earlier, *scored(1.0, first_seed=seed).scores]
+        outcomes[following[0]] = scored()._replace(scores=scores)
+    expected = [(seed, name) for seed in range(3) for name in DECAYING.methods]
+    assert order == [x for x in expected if x[0] == 0 or x[1] != "muon"]
 
 
 def test_strengths_are_taken_from_the_setting_that_it_is_like():
@@ -167,9 +200,8 @@ def test_all_of_a_setting_are_tuned_with_equal_effort(name, place):
     trials = Counter((trial.treatment, trial.split) for trial in done)
     for method in setting.methods:
         assert trials[method, "test"] == 1
-        others = 0 if setting.like else 6  # in cifar10 the baseline's chooses for all
-        combinations = len(setting.learning_rates) * max(len(setting.decays), 1)
-        expected = combinations if method == setting.baseline else others
+        others = 0 if setting.like else 3 if setting.tried else 6
+        expected = 6 if method == setting.baseline else others
         assert trials[method, "validation"] == expected
 
 
@@ -184,8 +216,9 @@ def test_settings_are_what_they_say(name):
     assert setting.tuned >= 1 and min([setting.seeds, *setting.fewer.values()]) >= 5
     for values in (setting.learning_rates, setting.decays):
         assert list(values) == sorted(set(values))
+    assert set(setting.tried) in (set(), set(setting.methods) - {setting.baseline})
     for method in setting.methods:
-        tried = INTERVENTIONS[method].tried
+        tried = setting.tried.get(method, INTERVENTIONS[method].tried)
         assert list(tried) == sorted(set(tried))
     if setting.like:
         other = SETTINGS[setting.like]

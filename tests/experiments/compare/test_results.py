@@ -59,11 +59,11 @@ def test_files_are_tables_with_a_row_for_each_seed_and_nothing_for_nan(folder):
     lines = (folder / "trials.csv").read_text().splitlines()
     assert lines[0] == (
         "split,treatment,strength,learning_rate,decay,"
-        "seed,accuracy,diverged_at,seconds,device,versions"
+        "seed,accuracy,diverged_at,seconds,device,versions,calibration,noise,blur"
     )
     assert lines[1:3] == [
-        'validation,paper-reg,1e-05,0.015,0.1,5,61.25,0,1.5,cpu,"jax 0.10, numpy 2.0"',
-        'validation,paper-reg,1e-05,0.015,0.1,6,,3,1.5,cpu,"jax 0.10, numpy 2.0"',
+        'validation,paper-reg,1e-05,0.015,0.1,5,61.25,0,1.5,cpu,"jax 0.10, numpy 2.0",,,',
+        'validation,paper-reg,1e-05,0.015,0.1,6,,3,1.5,cpu,"jax 0.10, numpy 2.0",,,',
     ]
     assert len(lines) == 5
     for name in ("epochs", "layers"):  # none of validation trials
@@ -74,6 +74,7 @@ def test_files_are_tables_with_a_row_for_each_seed_and_nothing_for_nan(folder):
 
 def test_columns_that_came_later_may_be_missing(folder):
     later = {"decay", "effective_before", "effective_after"}
+    later |= {"calibration", "noise", "blur"}
     for path in folder.iterdir():
         with path.open(newline="") as file:
             header, *rows = csv.reader(file)
@@ -98,7 +99,8 @@ def test_what_was_measured_is_recognised_as_done(name):
     like = Results(KEPT / setting.like).outcomes if setting.like else {}
     done = list(strengths(results.outcomes))
     assert set(done) <= set(setting.methods)
-    assert next_trial(setting, done, results.outcomes, strengths(like)) is None
+    following = next_trial(setting, done, results.outcomes, strengths(like))
+    assert setting.alone or following is None  # alone, seeds may be missing
 
 
 def test_kernels_come_back(tmp_path):
@@ -134,6 +136,45 @@ def test_a_crash_between_two_files_loses_that_trial_alone(folder, written, monke
     # It is trained again, and then nothing of it is there twice.
     results.add(trial_of("none"), final([3.0, 4.0]))
     same(Results(folder).outcomes[trial_of("none")], final([3.0, 4.0]))
+
+
+def test_seeds_are_added_to_those_that_are_there_whoever_added_them(folder):
+    one, other = Results(folder), Results(folder)
+    added = trial_of("none"), trial_of("decay")
+    one.add(added[0], scored(1.0))
+    other.add(added[1], scored(2.0))
+    one.add(added[0], scored(3.0, first_seed=6))
+    for results in (one, Results(folder)):
+        assert list(results.outcomes) == [FIRST, LAST, *added]
+        same(results.outcomes[added[0]], scored(1.0, 3.0))
+        same(results.outcomes[added[1]], scored(2.0))
+        same(results.outcomes[LAST], last())
+
+
+def test_what_a_crash_left_of_a_seed_is_not_there_twice(folder, monkeypatch):
+    write = run_folder.write_csv
+    partly, whole = (final([x]) for x in (3.0, 4.0))
+    Results(folder).add(trial_of("none"), final([1.0]))
+    for outcome in (partly, whole):
+        seed = outcome.scores[0].seed + 1
+        for field in Outcome._fields[:3]:
+            rows = getattr(outcome, field)
+            rows[:] = [row._replace(seed=seed) for row in rows]
+
+    def crash(path, header, rows):
+        if path.name == "trials.csv":
+            raise KeyboardInterrupt
+        write(path, header, rows)
+
+    monkeypatch.setattr(run_folder, "write_csv", crash)
+    with pytest.raises(KeyboardInterrupt):
+        Results(folder).add(trial_of("none"), partly)
+    monkeypatch.undo()
+    Results(folder).add(trial_of("none"), whole)
+    rows = Results(folder).outcomes[trial_of("none")].epochs
+    assert [row.accuracy for row in rows if row.seed == 1] == [
+        row.accuracy for row in whole.epochs
+    ]
 
 
 def damaged(text, name):

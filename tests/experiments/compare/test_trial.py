@@ -69,11 +69,12 @@ def trainer():
         yield Trainer(SETTING, open_feed)
 
 
-def run(trainer, split, treatment, strength, rate, decay=0.0):
+def run(trainer, split, treatment, strength, rate, decay=0.0, seeds=None):
     """The outcome, and the epochs that were told."""
     told = []
     trial = Trial(split, treatment, strength, rate, decay)
-    outcome = trainer.run(trial, lambda epoch, accuracy: told.append(epoch))
+    seeds = seeds or SETTING.seeds_of(split, treatment)
+    outcome = trainer.run(trial, seeds, lambda epoch, accuracy: told.append(epoch))
     assert told == [1, 2][: len(told)]
     return outcome
 
@@ -229,7 +230,8 @@ def test_what_is_reported_may_be_trained_on_all_images_and_fixed_strengths_keep_
     assert whole.feed(reported=True).sizes["validation"] == 0
     assert whole.feed(reported=False).sizes["validation"] == len(VALIDATION.labels)
     fixed = replace(SETTING, tuned=0, seeds=1, first_seed=0)
-    outcome = run(Trainer(fixed, open_feed), "validation", "none", 0.0, 0.2)
+    trainer = Trainer(fixed, open_feed)
+    outcome = run(trainer, "validation", "none", 0.0, 0.2, seeds=range(1))
     start, end, curve, _ = plain(0, 0.2, 0.0)
     assert outcome.scores[0].accuracy == pytest.approx(curve[-1][1])
     for when, params in (("start", start), ("end", end)):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from experiments.data.augmentation import augmented
 from experiments.data.images import Images
@@ -17,6 +18,7 @@ from experiments.fit.feeds import batches_of
 from experiments.fit.optimizer import Factors, learning_rates, optimizer
 from experiments.losses import Options
 from experiments.models import build
+from tests.library import oracle
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -181,8 +183,29 @@ def test_every_image_is_scored_once(relaxed_jax):
         for seed in range(2):
             guesses = np.argmax(one.model.apply(of_seed(start, seed), pixels), 1)
             right = (guesses == given.labels).sum()
-            np.testing.assert_allclose(scores[seed], 100 * right / count)
+            np.testing.assert_allclose(scores.accuracy[seed], 100 * right / count)
     assert np.isnan(one.score({}, [])).all()
+
+
+def test_the_calibration_error_is_by_bins_of_confidence(relaxed_jax):
+    one = engine("cnn-plain")
+    start, *_ = begun(one)
+    start = jax.tree.map(lambda leaf: 2 * leaf, start)  # which makes it surer
+    given = images(40)
+    scores = one.score(replicated(start), map(device_batch, batches_of(given, 16)))
+    pixels = (given.images.astype(np.float32) - MEAN) / DEVIATION
+    for seed in range(2):
+        logits = oracle.float64(one.model.apply(of_seed(start, seed), pixels))
+        chances = scipy.special.softmax(logits, axis=1)
+        confidence, guesses = chances.max(1), chances.argmax(1)
+        error = 0.0
+        for low in np.arange(15) / 15:
+            inside = (confidence >= low) & (confidence < low + 1 / 15 + (low > 0.93))
+            if inside.any():
+                right = (guesses == given.labels)[inside].mean()
+                error += inside.mean() * abs(right - confidence[inside].mean())
+        assert 0.01 < error < 1
+        np.testing.assert_allclose(scores.calibration[seed], 100 * error, rtol=1e-4)
 
 
 def device_batch(batch):
