@@ -11,6 +11,10 @@ from experiments.compare.results import Layer, Outcome, Trial
 from experiments.interval import mean
 from experiments.interventions import INTERVENTIONS
 
+# What is scored on the test images besides accuracy: columns of `trials.csv`.
+OTHERS = ("calibration", "noise", "blur")
+# Of fewer interventions no correlation is told.
+ENOUGH = 8
 # Of all differences that are called clear, the share that chance may have made.
 FALSE_DISCOVERIES = 0.05
 Measure = Callable[[Sequence[Layer]], float]
@@ -56,12 +60,15 @@ class Finding(NamedTuple):
     trial: Trial
     outcome: Outcome
     baseline: str
+    at_end: bool  # whether its strength is the least or the largest that was tried
     gain: Difference  # of accuracy, from the baseline
     beyond: Difference  # of accuracy, from its control, if it has one
     curve: np.ndarray  # accuracy, (seeds, epochs); of validation images, if there are any
     target: float  # the accuracy that the baseline has after half of its epochs
     epochs_to: np.ndarray  # the target; NaN of a seed that does not reach it
     sooner: Difference  # epochs fewer than the baseline's
+    others: dict[str, np.ndarray]  # each of OTHERS
+    apart: dict[str, Difference]  # of these, from the baseline
     start: dict[str, np.ndarray]  # each of MEASURES before training
     end: dict[str, np.ndarray]  # after it
 
@@ -106,23 +113,44 @@ def findings(
     controls = {name: INTERVENTIONS[name].control or "" for name in known}
     gains = adjusted({x: differences(accuracies, x, baseline) for x in known})
     beyond = adjusted({x: differences(accuracies, x, controls[x]) for x in known})
+    others = {
+        name: {x: np.array([getattr(row, x) for row in y.scores]) for x in OTHERS}
+        for name, y in known.items()
+    }
+    apart = {}
+    for column in OTHERS:
+        values = {name: by_seed(y, others[name][column]) for name, y in known.items()}
+        apart[column] = adjusted({x: differences(values, x, baseline) for x in known})
     return {
         name: Finding(
             name,
             trials[name],
             outcome,
             baseline,
+            at_end(trials[name], outcomes),
             gains[name],
             beyond[name],
             curves[name],
             target,
             times[name],
             Difference(differences(speeds, name, baseline)),
+            others[name],
+            {column: apart[column][name] for column in OTHERS},
             measures_of(outcome, min),
             measures_of(outcome, max),
         )
         for name, outcome in known.items()
     }
+
+
+def at_end(trial: Trial, outcomes: Outcomes) -> bool:
+    """Whether no strength beyond it was tried, here or where it was taken from."""
+    tried = {
+        other.strength
+        for other in outcomes
+        if (other.split, other.treatment) == ("validation", trial.treatment)
+    } or set(INTERVENTIONS[trial.treatment].tried)
+    return bool(tried) and trial.strength in (min(tried), max(tried))
 
 
 def by_seed(outcome: Outcome, values: np.ndarray) -> dict[int, float]:
@@ -162,6 +190,44 @@ def chance_of(apart: np.ndarray) -> float:
     if len(apart) < 2 or not np.ptp(apart):
         return np.nan
     return float(stats.ttest_1samp(apart, 0.0).pvalue)
+
+
+class Correlation(NamedTuple):
+    """Spearman's, over interventions, and its 95 % interval, by Fisher's z."""
+
+    value: float
+    low: float
+    high: float
+    interventions: int  # how many
+
+
+def correlations(found: Findings) -> dict[tuple[str, str], Correlation]:
+    """Of accuracy with each of `MEASURES`, before training and after it.
+
+    The mean over the seeds of each intervention counts. Those are left out of which
+    fewer than `ENOUGH` interventions are known.
+    """
+    known = {}
+    for when in ("start", "end"):
+        for name in MEASURES:
+            points = []
+            for one in found.values():
+                measured = getattr(one, when).get(name)
+                if measured is not None and one.finished.any():
+                    values = (
+                        mean(measured[one.finished]),
+                        mean(one.accuracy[one.finished]),
+                    )
+                    if np.isfinite(values).all():
+                        points.append(values)
+            if len(points) >= ENOUGH:
+                ranks = stats.rankdata(np.array(points), axis=0)
+                if np.ptp(ranks, axis=0).all():
+                    result = stats.pearsonr(*ranks.T)
+                    interval = result.confidence_interval(0.95)
+                    value, low, high = map(float, (result.statistic, *interval))
+                    known[name, when] = Correlation(value, low, high, len(points))
+    return known
 
 
 def curve_of(outcome: Outcome, epochs: int) -> np.ndarray:

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from experiments.compare.plan import Outcomes
-from experiments.compare.statistics import MEASURES, Difference, Finding, Findings
+from experiments.compare.statistics import (
+    MEASURES,
+    Correlation,
+    Difference,
+    Finding,
+    Findings,
+    correlations,
+)
 from experiments.interval import interval, mean
 from experiments.interventions import INTERVENTIONS
 from experiments.table import aligned
@@ -17,9 +24,16 @@ ENOUGH = 3
 LEGEND = """\
 ± is the 95 % interval over seeds (Student t); two seeds are shown themselves. Differences
 are of equal seeds; a star marks those that chance hardly explains (paired t-test,
-Benjamini and Hochberg). → leads from before training to after it. Similarities and
-effective maps, a fraction of the channels, are means over the conv layers."""
+Benjamini and Hochberg). Calibration error and accuracy under noise and blur are the
+baseline's in its own row, and differences from it in the others. → leads from before
+training to after it. Similarities and effective maps, a fraction of the channels, are
+means over the conv layers."""
 Cell = Callable[[Finding], str]
+OTHERS = {
+    "calibration": "calibration\nerror, points",
+    "noise": "accuracy %\nunder noise",
+    "blur": "accuracy %\nunder blur",
+}
 
 
 def table(found: Findings, tuned: bool = False) -> str:
@@ -29,13 +43,21 @@ def table(found: Findings, tuned: bool = False) -> str:
     A column in which nothing is known is left out.
     """
     order = by_gain(found) if tuned else list(found)
-    columns = {
-        heading: [cell(found[name]) for name in order]
+    known = {
+        heading: cells
         for heading, cell in columns_of(found, tuned).items()
+        if set(cells := [cell(found[name]) for name in order]) - {"", NONE}
     }
-    columns = {x: cells for x, cells in columns.items() if set(cells) - {"", NONE}}
-    rows = zip(order, *columns.values(), strict=True)
-    return "\n".join([aligned(["", *columns], rows), *notes(found)])
+    tables = [known]
+    if tuned:  # too wide for one
+        of_layers = {x: y for x, y in known.items() if any("→" in cell for cell in y)}
+        tables = [{x: y for x, y in known.items() if x not in of_layers}, of_layers]
+    texts = [
+        aligned(["", *columns], zip(order, *columns.values(), strict=True))
+        for columns in tables
+        if columns
+    ]
+    return "\n".join(["\n\n".join(texts), *notes(found)])
 
 
 def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
@@ -50,6 +72,7 @@ def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
         "less its\ncontrol's": lambda one: beside(one, one.beyond),
         f"epochs to\n{any_of.target:.1f} %": epochs,
         "epochs\nsooner": lambda one: beside(one, one.sooner).rstrip(),
+        **{heading: other(name) for name, heading in OTHERS.items()},
         "feature-map\nsimilarity": course("feature_map_similarity"),
         "after\nactivation": course("feature_map_similarity_activated"),
         "centered": course("feature_map_similarity_centered"),
@@ -60,9 +83,10 @@ def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
         "kernel\nnorm": course("norm", "{:.3g}"),
         "time\ns": lambda one: f"{one.outcome.scores[0].seconds:.0f}",
     }
-    more = ("strength", "learning", "besides", "epochs\nsooner", "centered", "after it")
-    less = ("paper", "time")
-    left_out = less if tuned else more
+    left_out: tuple[str, ...] = ("paper", "time")
+    if not tuned:
+        left_out = ("strength", "learning", "besides", "epochs\nsooner", "centered")
+        left_out += ("after it", *OTHERS.values())
     return {x: cell for x, cell in columns.items() if not x.startswith(left_out)}
 
 
@@ -111,12 +135,47 @@ def beside(one: Finding, apart: Difference) -> str:
     return spread(apart.values, "+") + (" *" if apart.clear else "  ")
 
 
+def other(column: str) -> Cell:
+    """What the baseline has, or the difference from it."""
+
+    def cell(one: Finding) -> str:
+        values = one.others[column][one.finished]
+        if np.isnan(values).all():
+            return NONE
+        if one.name == one.baseline:
+            return spread(values) + "  "
+        return beside(one, one.apart[column])
+
+    return cell
+
+
+def correlation_table(found: Findings) -> str:
+    """Rank correlations of accuracy over interventions; nothing where they are few."""
+    known = correlations(found)
+    if not known:
+        return ""
+    rows = [
+        [name.replace("_", " "), *(told(known.get((name, x))) for x in ("start", "end"))]
+        for name in MEASURES
+        if {(name, "start"), (name, "end")} & known.keys()
+    ]
+    count = max(one.interventions for one in known.values())
+    head = f"accuracy over {count} interventions:\nSpearman's correlation with"
+    return aligned([head, "before\ntraining", "after\ntraining"], rows)
+
+
+def told(one: Correlation | None) -> str:
+    """With the ends of the interval."""
+    if one is None:
+        return ""
+    return f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+
+
 def strength(one: Finding) -> str:
     """Of what was tuned, and whether none beyond it was tried."""
-    value, tried = one.trial.strength, INTERVENTIONS[one.name].tried
-    if not value:
+    if not one.trial.strength:
         return ""
-    return f"{value:g}{', end' if value in (tried[0], tried[-1]) else ''}"
+    return f"{one.trial.strength:g}{', end' if one.at_end else ''}"
 
 
 def epochs(one: Finding) -> str:

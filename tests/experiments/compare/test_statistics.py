@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from experiments.compare import statistics
 from experiments.compare.statistics import findings
+from experiments.interventions import INTERVENTIONS
 from tests.experiments.compare.outcomes import (
     BASE,
     NAN,
@@ -198,3 +199,53 @@ def test_without_the_baseline_there_are_accuracies_alone():
     validation = {trial_of("none", split="validation"): scored(1.0)}
     assert findings(validation) == {}
     assert list(findings(validation, "validation")) == ["none"]
+
+
+def test_other_scores_are_paired_too():
+    outcomes = outcomes_of(none=[1.0, 2.0, 3.0], paper_init=[1.0, 2.0, 3.0])
+    for trial, outcome in outcomes.items():
+        shift = trial.treatment == "paper-init"
+        outcome.scores[:] = [
+            row._replace(calibration=row.seed, noise=2.0 * row.seed * shift)
+            for row in outcome.scores
+        ]
+    one = findings(outcomes)["paper-init"]
+    assert one.others["calibration"].tolist() == [0, 1, 2]
+    assert one.apart["noise"].values.tolist() == [0, 2, 4]
+    assert np.isnan(one.others["blur"]).all() and not one.apart["blur"].values.size
+
+
+def test_correlations_are_of_ranks_over_interventions():
+    generator = np.random.default_rng(0)
+    outcomes, points = {}, []
+    for name in list(INTERVENTIONS)[:9]:
+        accuracy = generator.normal(60, 2, 3)
+        similarity, norm = generator.uniform(0.2, 0.8), generator.uniform(1, 2)
+        outcomes[trial_of(name)] = final(accuracy, similarity=similarity, norm=norm)
+        points.append((accuracy.mean(), similarity, norm))
+    accuracies, similarities, norms = np.transpose(points)
+    found = statistics.correlations(findings(outcomes))
+    for key, values in (
+        (("feature_map_similarity", "end"), similarities),
+        (("norm", "start"), norms),
+    ):
+        one = found[key]
+        expected = stats.spearmanr(accuracies, values).statistic
+        reach = stats.norm.ppf(0.975) / np.sqrt(9 - 3)
+        low, high = np.tanh(np.arctanh(expected) + np.array([-reach, reach]))
+        np.testing.assert_allclose(one[:3], [expected, low, high])
+        assert one.interventions == 9
+    assert ("kernel_similarity", "end") not in found  # the same of all
+    fewer = dict(list(outcomes.items())[:7])
+    assert not statistics.correlations(findings(fewer))
+
+
+@pytest.mark.parametrize(
+    ("strength", "end"), [(10.0, True), (30.0, False), (300.0, True)]
+)
+def test_a_strength_at_an_end_is_told(strength, end):
+    outcomes = {trial_of("paper-init", strength): final([1.0])}
+    assert findings(outcomes)["paper-init"].at_end == end  # of what is always tried
+    for tried in (10.0, 30.0):
+        outcomes[trial_of("paper-init", tried, split="validation")] = scored(1.0)
+    assert findings(outcomes)["paper-init"].at_end == (strength in (10.0, 30.0))

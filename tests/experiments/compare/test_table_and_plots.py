@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from experiments.compare import plots, table
 from experiments.compare.settings import DEMO, RECOMMENDED, SETTINGS
 from experiments.compare.statistics import findings
+from experiments.interventions import INTERVENTIONS
 from tests.experiments.compare.outcomes import BASE, NAN, final, outcomes_of, trial_of
 
 
@@ -26,8 +27,8 @@ def three():
 
 
 def cells(text, name):
-    """Of the line that begins with a name, and blanks after it."""
-    (line,) = (line for line in text.splitlines() if line.startswith(f"{name}  "))
+    """Of the first line that begins with a name, and blanks after it."""
+    line = next(line for line in text.splitlines() if line.startswith(f"{name}  "))
     return re.split(r"  +", line)
 
 
@@ -55,6 +56,34 @@ def test_what_diverged_is_told(three):
     assert "nan" not in text
     assert list(three) != table.by_gain(three)
     assert table.by_gain(three)[-1] == "paper-reg"
+
+
+def test_other_scores_are_the_baselines_and_differences_from_it():
+    outcomes = outcomes_of(none=BASE, paper_init=BASE)
+    for trial, outcome in outcomes.items():
+        more = 3.0 * (trial.treatment == "paper-init")
+        outcome.scores[:] = [
+            row._replace(noise=40 + more * row.seed) for row in outcome.scores
+        ]
+    text = table.table(findings(outcomes), tuned=True)
+    assert cells(text, "none")[-1].strip() == "40.00 ± 0.00"
+    assert cells(text, "paper-init")[-1] == "+6.00 ± 5.89 *"
+    assert "under noise" in text and "under blur" not in text
+    assert "under noise" not in table.table(findings(outcomes))  # of fixed strengths
+
+
+def test_correlations_are_told_with_their_intervals():
+    outcomes = {
+        trial_of(name): final([60.0 + place, 61.0 + place], norm=9.0 - (place == 3))
+        for place, name in enumerate(list(INTERVENTIONS)[:8])
+    }
+    text = table.correlation_table(findings(outcomes))
+    assert "over 8 interventions" in text
+    assert re.split(r"  +", text.splitlines()[-1])[:2] == [
+        "norm",
+        "+0.08 (-0.66 to +0.74)",
+    ]
+    assert not table.correlation_table(findings(dict(list(outcomes.items())[:7])))
 
 
 def test_a_column_of_which_nothing_is_known_is_not_shown():
