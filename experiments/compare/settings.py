@@ -165,6 +165,16 @@ SETTINGS: dict[str, Setting] = {
         (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
         REGULARIZERS,
     ),
+    "decayed": Setting(
+        "batch-norm beyond a weight decay of the convs that is tuned first",
+        CIFAR,
+        (0.005, 0.01, 0.02),
+        names(
+            """decay decorrelate scale-free-norm-init muon decorrelate-own
+            decorrelate+scale-free-norm-init paper-reg"""
+        ),
+        decays=(0.01, 0.03, 0.1, 0.3),
+    ),
     # Written before any of its scores. One seed a trial: the baseline tries four decays
     # at the middle learning rate, then the best at the other two; each of the others
     # tries three values of its own, at what the baseline chose. Then 10 seeds of the
