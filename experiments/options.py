@@ -20,10 +20,11 @@ from experiments.losses import Pairs
 from experiments.models import MODELS
 
 # Options that earlier versions had not, with what they did: run folders do not name them.
-LATER = {"optimizer": "sgd"}
+LATER = {"optimizer": "sgd", "widths": ()}
 # What no result depends on: where data and results are, and how they are handled.
 PLACES = (
     "config",
+    "widths_from",
     "data_dir",
     "download",
     "workers",
@@ -55,6 +56,9 @@ class Config:
         model: The network; another WideResNet as wrn<depth>-<factor>, such as wrn16-4; or
             one of your own as package.module:name.
         width: Multiplies the numbers of channels.
+        widths: Channels of each conv layer instead, where they follow each other: cnn,
+            cnn-plain and vgg19.
+        widths_from: Folder of a finished run: as many channels as it has effective maps.
         activation: Activation after each conv.
         dtype: What to compute in. Weights are float32.
         method: What is done to the conv kernels.
@@ -96,6 +100,8 @@ class Config:
     augment: bool = False
     model: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(MODELS) + "}")] = "cnn"
     width: float = 1.0
+    widths: Annotated[tuple[int, ...], unset("INT ...", "as --width says")] = ()
+    widths_from: Annotated[Path | None, unset("RUN", "none")] = None
     activation: Literal["relu", "elu"] = "relu"
     dtype: Literal["float32", "bfloat16"] = "float32"
     method: Annotated[str, tyro.conf.arg(metavar="METHOD")] = "none"
@@ -137,6 +143,11 @@ class Config:
                     f"{' '.join(methods)}, in which it has no effect"
                 )
         check_least(self, width=0.01)
+        if self.widths and (min(self.widths) < 1 or self.width != 1):
+            raise ValueError(
+                f"--widths is {' '.join(map(str, self.widths))} with --width "
+                f"{self.width:g}; expected numbers of 1 or more, and no --width"
+            )
         check_most(self, seeds=1000, width=100, image_size=10_000)
         check_positive(self, "learning_rate")
         check_fraction(self, "momentum", "label_smoothing", "validation")

@@ -59,6 +59,7 @@ class Config(options.Config):
     config: Suppress[str] = ""
     method: Suppress[str] = "none"
     image_size: Suppress[int | None] = None
+    widths_from: Suppress[Path | None] = None
     workers: Suppress[int] = 0
     checkpoint_minutes: Suppress[float] = 0.0
     distributed: Suppress[bool] = False

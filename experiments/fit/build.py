@@ -91,6 +91,7 @@ def fitting_model(
         classes=feed.classes,
         channels=channels,
         width=config.width,
+        widths=config.widths,
         activation=config.activation,
         dtype=jnp.dtype(config.dtype),
     )

@@ -40,6 +40,7 @@ def build(
     classes: int,
     channels: int = 3,
     width: float = 1.0,
+    widths: tuple[int, ...] = (),
     activation: str = "relu",
     dtype: Any = jnp.float32,
 ) -> Any:
@@ -59,6 +60,14 @@ def build(
     if not 0 < width < math.inf:
         raise ValueError(f"--width is {width}; expected more than 0")
     options = {"width": width, "activation": activation, "dtype": jnp.dtype(dtype)}
+    if widths:
+        options["widths"] = tuple(widths)
+        in_a_row = [x for x, y in MODELS.items() if y(classes=classes).in_a_row]
+        if name not in in_a_row:
+            raise ValueError(
+                f"--widths is given with --model {name}, whose layers share their "
+                f"channels; expected {', '.join(in_a_row)}"
+            )
     if is_own(name):
         return own_network(name, classes=classes, channels=channels, **options)
     if name in MODELS:

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from experiments.models.convolution import convolve
-from experiments.models.layers import Classifier, max_pool, scaled
+from experiments.models.layers import Classifier, max_pool
 
 
 class CNN(Classifier):
@@ -17,15 +17,16 @@ class CNN(Classifier):
     batch_norm: bool = True
 
     smallest_image = 8  # one pixel is left of it
+    in_a_row = True
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits `(batch, classes)` of images `(batch, height, width, channels)`."""
         norm = self.norm(train)
         x = images
-        for channels in (32, 64, 128):
+        for channels in self.channels((32, 64, 128)):
             x = nn.Conv(
-                scaled(channels, self.width),
+                channels,
                 (3, 3),
                 padding=1,
                 use_bias=not self.batch_norm,

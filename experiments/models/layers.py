@@ -24,11 +24,24 @@ class Classifier(nn.Module):
 
     classes: int
     width: float = 1.0  # multiplies the channels
+    widths: tuple[int, ...] = ()  # in its place: the channels of each conv layer
     activation: str = "relu"
     dtype: Any = jnp.float32  # to compute in; the weights are float32
     momentum: float = 0.9  # of the running averages
 
     smallest_image = 1  # height and width of what it can take
+    in_a_row = False  # whether no two conv layers must have as many channels
+
+    def channels(self, usual: Sequence[int]) -> list[int]:
+        """Of each conv layer, of those that a network in a row usually has."""
+        if not self.widths:
+            return [scaled(channels, self.width) for channels in usual]
+        if len(self.widths) != len(usual):
+            raise ValueError(
+                f"--widths is {' '.join(map(str, self.widths))}; expected {len(usual)} "
+                "numbers, one a conv layer"
+            )
+        return list(self.widths)
 
     def activate(self, x: jax.Array) -> jax.Array:
         """The activation."""

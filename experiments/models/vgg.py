@@ -2,8 +2,9 @@
 
 import flax.linen as nn
 import jax
+import numpy as np
 
-from experiments.models.layers import Classifier, conv, max_pool, scaled
+from experiments.models.layers import Classifier, conv, max_pool
 
 STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 
@@ -16,16 +17,18 @@ class VGG19(Classifier):
     """
 
     smallest_image = 32  # one pixel is left of it
+    in_a_row = True
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits `(batch, classes)` of images `(batch, height, width, channels)`."""
         norm = self.norm(train)
         x = images
-        for channels, layers in STAGES:
-            channels = scaled(channels, self.width)
-            for _ in range(layers):
-                x = conv(channels, 3, use_bias=True, dtype=self.dtype)(x)
-                x = self.activate(norm()(x))
-            x = max_pool(x)
+        usual = [channels for channels, layers in STAGES for _ in range(layers)]
+        ends = np.cumsum([layers for _, layers in STAGES])
+        for number, channels in enumerate(self.channels(usual), 1):
+            x = conv(channels, 3, use_bias=True, dtype=self.dtype)(x)
+            x = self.activate(norm()(x))
+            if number in ends:
+                x = max_pool(x)
         return self.logits(x.reshape(len(x), -1))

@@ -33,6 +33,7 @@ from experiments.report import write_report
 from experiments.report.wording import duration
 from experiments.table import aligned
 from experiments.train.run import Run
+from experiments.train.widths import settled_widths
 
 COMMAND = "python -m experiments.train"
 # Of these too a run notes the versions, where they are installed.
@@ -46,6 +47,7 @@ DESCRIPTION = (
 
 def main(config: Config) -> int:
     """Trains what is not trained yet, prints the table, writes the run folder."""
+    config = settled_widths(config)
     config.check()
     clock = time.perf_counter()
     if config.distributed:

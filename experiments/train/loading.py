@@ -44,6 +44,7 @@ def load_run(folder: Path, seed: int = 0) -> tuple[Any, Variables]:
         classes=classes,
         channels=channels,
         width=config.width,
+        widths=config.widths,
         activation=config.activation,
         dtype=jnp.dtype(config.dtype),
     )
