@@ -5,12 +5,10 @@ In the run folder, `config.json` says what was run, `history.json` is the list o
 after training. Arrays are numpy float64; a number that is not finite is null in JSON.
 """
 
-import types
-import zipfile
-import zlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -18,11 +16,6 @@ from experiments.measurement import Layers
 from experiments.run_folder import read_json, replacing
 
 Read = TypeVar("Read")
-# What NumPy and zipfile raise of an archive that is damaged.
-UNREADABLE = (
-    *(ValueError, EOFError, AttributeError, KeyError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 class Epoch(NamedTuple):
@@ -89,20 +82,20 @@ class Run(NamedTuple):
 
 def read_run(folder: Path) -> Run:
     """Reads a run folder."""
-    config = _read(folder / "config.json", _config)
+    config = _read(folder / "config.json", lambda content: {**content})
     if config is None:
         raise ValueError(f"{folder} holds no config.json; expected a run folder")
-    return Run(folder, config, read_history(folder), read_outcome(folder))
-
-
-def read_history(folder: Path) -> list[Epoch]:
-    """The epochs of `history.json`; none if it is not there yet."""
-    return _read(folder / "history.json", _history) or []
+    if not isinstance(config.get("options"), dict):
+        raise ValueError(f"{folder / 'config.json'} is damaged: it names no options")
+    history = _read(
+        folder / "history.json", lambda content: [revived(Epoch, x) for x in content]
+    )
+    return Run(folder, config, history or [], read_outcome(folder))
 
 
 def read_outcome(folder: Path) -> Outcome | None:
     """What `results.json` holds; None if it is not there yet."""
-    return _read(folder / "results.json", _outcome)
+    return _read(folder / "results.json", lambda content: revived(Outcome, content))
 
 
 def read_kernels(folder: Path) -> dict[str, np.ndarray] | None:
@@ -113,7 +106,7 @@ def read_kernels(folder: Path) -> dict[str, np.ndarray] | None:
     try:
         with (folder / "kernels.npz").open("rb") as file, np.load(file) as arrays:
             return dict(arrays)
-    except (FileNotFoundError, *UNREADABLE):
+    except Exception:  # NumPy and zipfile have many
         return None
 
 
@@ -128,36 +121,23 @@ def write_kernels(folder: Path, **kernels: Mapping[str, Any]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def revived(kind: type, content: Any) -> Any:
+def revived(kind: Any, content: Mapping[str, Any]) -> Any:
     """A named tuple, of what JSON has of it; fields with a default may be missing."""
-    fields = instance_of(dict, content)
     kinds = get_type_hints(kind)
-    needed = kinds.keys() - getattr(kind, "_field_defaults", {}).keys()
-    if odd := (needed - fields.keys()) | (fields.keys() - kinds.keys()):
+    needed = kinds.keys() - kind._field_defaults.keys()
+    if odd := (needed - content.keys()) | (content.keys() - kinds.keys()):
         named = ", ".join(sorted(odd))
         raise ValueError(f"its fields are not those of {kind.__name__}: {named}")
-    return kind(**{name: _value(kinds[name], fields[name]) for name in fields})
+    return kind(**{name: _value(kinds[name], x) for name, x in content.items()})
 
 
 def _value(kind: Any, content: Any) -> Any:
-    if isinstance(kind, types.UnionType):  # with None
-        if content is None:
-            return None
-        kind = get_args(kind)[0]
-    if hasattr(kind, "_fields"):
-        return revived(kind, content)
-    if kind is np.ndarray:
-        return np.array(content, np.float64)  # null is NaN
     if kind is float:
-        return float(np.array(content, np.float64))
-    return instance_of(get_origin(kind) or kind, content)
-
-
-def instance_of(kind: type, content: Any) -> Any:
-    """`content`, of that type; raises a ValueError otherwise."""
-    if not isinstance(content, kind):
-        raise ValueError(f"expected {kind.__name__}, found {type(content).__name__}")
-    return content
+        return math.nan if content is None else float(content)
+    if kind is Layers:
+        return revived(Layers, content)
+    arrays = kind in (np.ndarray, np.ndarray | None) and content is not None
+    return np.array(content, np.float64) if arrays else content  # null is NaN
 
 
 def _read(path: Path, parse: Callable[[Any], Read]) -> Read | None:
@@ -167,36 +147,5 @@ def _read(path: Path, parse: Callable[[Any], Read]) -> Read | None:
     content = read_json(path)
     try:
         return parse(content)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _config(content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
-        raise ValueError("it names no options")
-    return content
-
-
-def _history(content: Any) -> list[Epoch]:
-    history = [revived(Epoch, fields) for fields in instance_of(list, content)]
-    shapes = {shape for epoch in history for shape in _shapes(epoch)}
-    if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
-        raise ValueError("its epochs are not of the same seeds")
-    return history
-
-
-def _outcome(content: Any) -> Outcome:
-    outcome = revived(Outcome, content)
-    shapes = _shapes(outcome)
-    for layers in (outcome.start, outcome.end):
-        count = len(layers.names)
-        shapes |= {
-            shape[:-1] if shape[-1:] == (count,) else shape for shape in _shapes(layers)
-        }
-    if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
-        raise ValueError("its results are not of the same seeds and layers")
-    return outcome
-
-
-def _shapes(of: tuple) -> set[tuple[int, ...]]:
-    return {array.shape for array in of if isinstance(array, np.ndarray)}

@@ -1,7 +1,6 @@
 """Run folders: nothing in them is half written, and nothing of others is touched.
 
-A run that keeps what it has so far claims its folder and writes file by file, each as a
-whole; one that is short writes all of a new folder, or nothing.
+A run claims its folder and writes file by file, each as a whole.
 """
 
 import csv
@@ -12,7 +11,6 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,22 +23,6 @@ from experiments.command_line import flag
 
 # Files of `replacing`: one is left behind if the process is killed meanwhile.
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `path`, complete, if nothing raises."""
-    with writing(path):
-        if path.exists() and any(path.iterdir()):
-            raise ValueError(
-                f"--output is {path}, which holds other files; expected a new folder"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".run-") as scratch:
-            folder = Path(scratch, "run")
-            folder.mkdir()
-            yield folder
-            folder.replace(path)
 
 
 def fresh(path: Path) -> Path:
@@ -201,8 +183,6 @@ def plain(value: Any) -> Any:
 def _earlier(noted: dict[str, Any], note: Mapping[str, Any]) -> dict[str, Any]:
     """What was noted before, but for what is noted again."""
     past = noted.pop("earlier", [])
-    if not isinstance(past, list):
-        past = []
     if noted != note:
         same = noted["options"] == note["options"]
         past = [*past, {key: noted[key] for key in noted if key != "options" or not same}]
@@ -226,21 +206,16 @@ def _check_same(
                 f"{folder} holds results of other options: {flag(name)} is "
                 f"{json.dumps(value)}, and was {json.dumps(before)} in {path}"
             )
-    settled = noted.get("settled")
+    settled = noted.get("settled", {})
     for name, value in note.get("settled", {}).items():
-        before = settled.get(name, value) if isinstance(settled, dict) else value
-        if value != before:
+        if value != (before := settled.get(name, value)):
+            now, then = (x if isinstance(x, dict) else {"it": x} for x in (value, before))
+            told = ", ".join(
+                f"{part} is {str(now[part])[:80]}, and was {str(then.get(part))[:80]}"
+                for part in now
+                if now[part] != then.get(part)
+            )
             raise ValueError(
                 f"{flag(name)} no longer stands for what it did when the run in "
-                f"{path.parent} was begun: {_difference(value, before)}"
+                f"{path.parent} was begun: {told}"
             )
-
-
-def _difference(value: Any, before: Any, where: str = "it") -> str:
-    """The first that differs of two values, which may be nested."""
-    if isinstance(value, dict) and isinstance(before, dict):
-        for key in dict.fromkeys([*value, *before]):
-            if value.get(key) != before.get(key):
-                return _difference(value.get(key), before.get(key), key)
-    now, then = (json.dumps(each)[:80] for each in (value, before))
-    return f"{where} is {now}, and was {then}"

@@ -15,7 +15,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -23,9 +23,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
@@ -33,7 +31,15 @@ import convsim_jax as cs
 from experiments import command_line
 from experiments.command_line import check_least, check_most, check_positive, unset
 from experiments.interval import interval
-from experiments.run_folder import new_folder, versions, write_csv, write_json
+from experiments.run_folder import (
+    claim,
+    fresh,
+    no_stub,
+    versions,
+    write_csv,
+    write_json,
+    writing,
+)
 from experiments.table import aligned
 
 TITLES = {
@@ -288,9 +294,9 @@ def plot_reductions(descents: dict[str, Descent]) -> Figure:
             panel.hist(values, bins, weights=share, color=color, alpha=0.75, label=label)
             panel.axvline(values.mean(), color=color, linestyle="--")
         panel.set(title=name, ylabel="share of seeds")
-        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         panel.legend(frameon=False)
-    panels[-1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
     panels[-1].set_xlabel("reduction of the |cosine| of the maps, from no activation")
     figure.suptitle(f"{TITLES['4.1']}\n{TITLES['4.3']}")
     return figure
@@ -322,58 +328,35 @@ def plot_curves(descents: dict[str, Descent], matrices: np.ndarray) -> Figure:
     return figure
 
 
-def plot_pairs(matrices: np.ndarray) -> Figure:
-    """Heat maps of the mean CS of every two kernels, before and after."""
-    figure = Figure(figsize=(9.6, 4.8), dpi=150, layout="constrained")
-    ends = matrices[:, [0, -1]].mean(0, dtype=np.float64)
-    others = np.where(np.eye(4, dtype=bool), np.nan, ends)
-    norm = LogNorm(np.nanmin(others), np.nanmax(others))
-    titles = ("before", f"after {matrices.shape[1] - 1} rounds of SGD")
-    for k, panel in enumerate(figure.subplots(1, 2)):
-        image = panel.imshow(others[k], norm=norm, cmap="Blues")
-        panel.set(title=titles[k], facecolor="0.92", xlabel="kernel", ylabel="kernel")
-        panel.set_xticks(range(4), range(1, 5))
-        panel.set_yticks(range(4), range(1, 5))
-        for (i, j), value in np.ndenumerate(ends[k]):
-            color = "0.55" if i == j else "white" if norm(value) > 0.6 else "black"
-            panel.text(j, i, f"{value:.2f}", ha="center", va="center", color=color)
-            if tuple(sorted((i, j))) in TRAINED_PAIRS:
-                frame = Rectangle((i - 0.46, j - 0.46), 0.92, 0.92, fill=False, lw=2)
-                panel.add_patch(frame)
-    figure.colorbar(image, ax=figure.axes, label="CS, mean over seeds (log scale)")
-    figure.suptitle(f"{TITLES['4.4']} (framed); grey: a kernel with itself")
-    return figure
-
-
 def main(config: Config) -> None:
     """Runs the three sections, prints the tables and writes the run folder."""
     config.check()
     started = time.perf_counter()
-    output = config.output or Path(time.strftime("runs/theory-%Y%m%d-%H%M%S"))
-    with new_folder(output) as folder:
+    output = config.output or fresh(Path(time.strftime("runs/theory-%Y%m%d-%H%M%S")))
+    options, about = asdict(replace(config, output=None)), {"versions": versions("numpy")}
+    claim(output, options, about)
+    with no_stub(output):
         descents, matrices = two_kernels(config), four_kernels(config)
-        pairs = [pair_row(pair, matrices) for pair in PAIRS]
-        reductions = [
-            reduction_row(section, name, descent.reductions[name])
-            for section, descent in descents.items()
-            for name in QUANTITIES
-        ]
-        shown = ["quantity", "mean", "deviation", "low", "high", "reference", "z"]
-        for section in descents:
-            of_section = [row for row in reductions if row["section"] == section]
-            print(table(TITLES[section], of_section, shown))
-        print("low, high: 95 % interval of the mean; z: difference in standard errors")
-        shown = ["pair", "trained", "before", "after", "fell"]
-        shown += ["scale_free_before", "scale_free_after"]
-        print(table(TITLES["4.4"], pairs, shown))
-        rows = {"reductions": reductions, "pairs": pairs}
-        about = {"config": asdict(config), "versions": versions("numpy", "scipy")}
-        write_json(folder / "results.json", about | rows)
-        for name, lines in rows.items():
-            write_csv(folder / f"{name}.csv", [*lines[0]], [[*r.values()] for r in lines])
-        plot_reductions(descents).savefig(folder / "reductions.png")
-        plot_curves(descents, matrices).savefig(folder / "curves.png")
-        plot_pairs(matrices).savefig(folder / "pairs.png")
+    pairs = [pair_row(pair, matrices) for pair in PAIRS]
+    reductions = [
+        reduction_row(section, name, descent.reductions[name])
+        for section, descent in descents.items()
+        for name in QUANTITIES
+    ]
+    shown = ["quantity", "mean", "deviation", "low", "high", "reference", "z"]
+    for section in descents:
+        of_section = [row for row in reductions if row["section"] == section]
+        print(table(TITLES[section], of_section, shown))
+    print("low, high: 95 % interval of the mean; z: difference in standard errors")
+    shown = ["pair", "trained", "before", "after", "fell"]
+    print(table(TITLES["4.4"], pairs, [*shown, "scale_free_before", "scale_free_after"]))
+    with writing(output):
+        for name, rows in {"reductions": reductions, "pairs": pairs}.items():
+            write_csv(output / f"{name}.csv", [*rows[0]], [[*r.values()] for r in rows])
+        plot_reductions(descents).savefig(output / "reductions.png")
+        plot_curves(descents, matrices).savefig(output / "curves.png")
+        results = {"config": options, **about, "reductions": reductions, "pairs": pairs}
+        write_json(output / "results.json", results)
     print(f"{time.perf_counter() - started:.0f} s. Results and plots: {output}")
 
 

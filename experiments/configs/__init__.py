@@ -7,12 +7,15 @@ import json
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import get_type_hints
+
+import typeguard
 
 from experiments.options import PLACES, Config
 from experiments.run_folder import read_json
 
 DEFAULT = "digits"
+ALL = typeguard.CollectionCheckStrategy.ALL_ITEMS
 
 
 def names() -> list[str]:
@@ -53,30 +56,16 @@ def given(argv: Sequence[str]) -> str:
 
 
 def _of_run(path: Path) -> Config:
-    about = read_json(path)
+    about, kinds = read_json(path), get_type_hints(Config)
     options = about.get("options") if isinstance(about, dict) else None
-    kinds = get_type_hints(Config)
     if not isinstance(options, dict) or not options.keys() <= kinds.keys() - {*PLACES}:
         raise ValueError(f"{path} is damaged: it has no options of a training run")
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     for name, value in options.items():
-        if not _is_of(kinds[name], value):
-            raise ValueError(f"{path} is damaged: {name} is {json.dumps(value)}")
-        if isinstance(value, list):
-            options[name] = tuple(value)
+        try:
+            typeguard.check_type(value, kinds[name], collection_check_strategy=ALL)
+        except typeguard.TypeCheckError as error:
+            raise ValueError(
+                f"{path} is damaged: {name} is {json.dumps(value)}: {error}"
+            ) from error
     return Config(**options, config=str(path.parent))
-
-
-def _is_of(kind: Any, value: Any) -> bool:
-    """Whether a value, as JSON has it, is of the kind that a type hint says.
-
-    >>> _is_of(int | None, None), _is_of(int, True), _is_of(tuple[int, ...], [1, 2])
-    (True, False, True)
-    """
-    kinds = get_args(kind)
-    if get_origin(kind) is Literal:
-        return value in kinds
-    if get_origin(kind) is tuple:
-        return isinstance(value, list) and all(_is_of(kinds[0], item) for item in value)
-    if kinds:  # a union
-        return any(_is_of(each, value) for each in kinds)
-    return type(value) in ((int, float) if kind is float else (kind,))

@@ -112,15 +112,11 @@ def path_of(folder: Path, number: int) -> Path:
 
 def load(path: Path) -> Any:
     """The state in a checkpoint: numpy arrays, named tuples as dicts."""
-    handler = ocp.CompositeCheckpointHandler(
-        state=ocp.PyTreeCheckpointHandler(), progress=ocp.JsonCheckpointHandler()
-    )
-    with ocp.Checkpointer(handler) as checkpointer:
-        saved = checkpointer.metadata(path.absolute()).item_metadata["state"].tree
+    state = path.absolute() / "state"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        saved = checkpointer.metadata(state).item_metadata.tree
         kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-        state = ocp.args.PyTreeRestore(restore_args=kinds)
-        items = ocp.args.Composite(state=state)
-        return checkpointer.restore(path.absolute(), items).state
+        return checkpointer.restore(state, ocp.args.PyTreeRestore(restore_args=kinds))
 
 
 def is_damaged(path: Path) -> bool:

@@ -28,7 +28,7 @@ class Scalars:
     def __init__(self, folder: Path, purge_step: int) -> None:
         self._folder = folder / "tensorboard"
         self._purge_step = purge_step
-        self._writers: dict[int, EventsWriter] = {}
+        self._writers: list[EventsWriter] = []  # one a seed
         weakref.finalize(self, _close, self._writers)
 
     def add(self, epoch: Epoch) -> None:
@@ -47,34 +47,27 @@ class Scalars:
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
         # Imports PyTorch, where that is installed, which takes seconds.
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.summary import scalar
-
-        rows = np.broadcast_arrays(*values.values())
-        for seed, row in enumerate(np.stack(rows, -1)):
-            writer = self._writer(seed)
-            for name, value in zip(values, row, strict=True):
-                if np.isfinite(value):
-                    writer.write_event(Event(step=step, summary=scalar(name, value)))
-            writer.flush()
-
-    def _writer(self, seed: int) -> "EventsWriter":
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import scalar
 
-        if seed not in self._writers:
+        rows = np.stack(np.broadcast_arrays(*values.values()), -1)
+        for seed in range(len(self._writers), len(rows)):
             folder = self._folder / f"seed-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
             # TensorBoard reads the files of a run in the order of their names, which
             # have the second in which they were opened.
             suffix = f".{len(list(folder.iterdir())):04}"
-            writer = EventsWriter(str(folder / "events"), suffix)
+            self._writers.append(writer := EventsWriter(str(folder / "events"), suffix))
             start = SessionLog(status=SessionLog.START)
             writer.write_event(Event(step=self._purge_step, session_log=start))
-            self._writers[seed] = writer
-        return self._writers[seed]
+        for writer, row in zip(self._writers, rows, strict=True):
+            for name, value in zip(values, row, strict=True):
+                if np.isfinite(value):
+                    writer.write_event(Event(step=step, summary=scalar(name, value)))
+            writer.flush()
 
 
-def _close(writers: "dict[int, EventsWriter]") -> None:
-    for writer in writers.values():
+def _close(writers: "list[EventsWriter]") -> None:
+    for writer in writers:
         writer.close()

@@ -203,7 +203,7 @@ def test_pair_rows_are_those_of_a_plain_loop():
         (["--taps", "65"], "--signal-length is 64; expected 65 or more"),
         (["--learning-rate", "nan"], "--learning-rate is nan; expected more than 0"),
         (["--output", "file"], "--output is file, which cannot be written"),
-        (["--output", "."], "--output is ., which holds other files"),
+        (["--output", "."], "--output is ., which holds something other than a run"),
     ],
 )
 def test_bad_option_is_one_line(option, message, tmp_path, capsys, monkeypatch):
@@ -221,7 +221,7 @@ def test_command_end_to_end(tmp_path, capsys):
     options = [f"--{name.replace('_', '-')}={n}" for name, n in smallest.items()]
     assert run(*options, f"--output={output}") == 0
     assert capsys.readouterr().out.endswith(f"Results and plots: {output}\n")
-    for name in ("reductions", "curves", "pairs"):
+    for name in ("reductions", "curves"):
         assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((output / "results.json").read_text())
     assert results["config"].items() >= smallest.items()
