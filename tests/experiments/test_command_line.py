@@ -98,11 +98,12 @@ def test_no_line_ends_in_a_traceback(given):
     assert (code, said.getvalue().count("\n")) in ((0, 0), (2, 1))
 
 
-@pytest.mark.parametrize(("argv", "on"), [("", True), ("--no-download", False)])
-def test_a_switch_that_is_on_may_be_turned_off(argv, on):
+def test_a_switch_that_is_on_may_be_turned_off():
     seen = []
-    run(*argv.split(), main=seen.append, defaults=lambda _: Config(download=True))
-    assert [config.download for config in seen] == [on]
+    defaults = {"defaults": lambda _: Config(download=True)}
+    for argv in ("", "--no-download"):
+        run(*argv.split(), main=seen.append, **defaults)
+    assert [config.download for config in seen] == [True, False]
 
 
 def raising(error):

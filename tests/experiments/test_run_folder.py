@@ -19,7 +19,7 @@ from experiments.run_folder import (
     write_json,
 )
 
-OPTIONS = {"seeds": 3, "learning_rate": 0.1, "methods": ["none", "control"]}
+OPTIONS = {"seeds": 3, "learning_rate": 0.1, "methods": ["none", "all"], "path": "here"}
 
 
 @pytest.mark.parametrize("below", ["", "run", "run/below"])
@@ -61,14 +61,6 @@ def test_a_dataset_that_has_changed_since_is_refused(tmp_path):
     claim(tmp_path, {"dataset": "/photos"}, {}, settled={"dataset": changed})
 
 
-def test_a_relative_path_of_earlier_versions_is_the_resolved_one(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    claim(tmp_path / "run", {"dataset": "photos"}, {})
-    claim(tmp_path / "run", {"dataset": str(tmp_path / "photos")}, {})
-    with pytest.raises(ValueError, match="--dataset is "):
-        claim(tmp_path / "run", {"dataset": str(tmp_path / "other")}, {})
-
-
 def test_a_run_may_go_on_for_longer_and_not_end_sooner(tmp_path):
     results = tmp_path / "results.json"
     claim(tmp_path, {"epochs": 6}, {"device": "cpu"})
@@ -99,7 +91,6 @@ def test_a_run_that_fails_before_its_first_file_leaves_no_stub(tmp_path, file, k
     path = tmp_path / "run"
     with pytest.raises(MemoryError), no_stub(path):
         claim(path, OPTIONS, {})
-        (path / "checkpoints").mkdir()
         (path / (file or "config.json")).touch()
         raise MemoryError
     assert path.exists() == kept
@@ -129,21 +120,24 @@ def test_what_a_kill_left_half_written_is_no_obstacle_and_is_deleted(
     ("change", "message"),
     [
         ({"learning_rate": 0.2}, r"--learning-rate is 0.2, and was 0.1 in .*config.json"),
-        ({"methods": ["none"]}, r'--methods is \["none"\], and was \["none", "cont'),
+        ({"methods": ["none"]}, r'--methods is \["none"\], and was \["none", "all'),
         ({"new": 1}, r"--new is 1, and was null"),
+        ({"path": "/elsewhere"}, r'--path is "/elsewhere", and was "/.*here"'),
         ("{", r"config\.json is damaged: Expecting"),
         ("[]", r"config\.json is damaged: it names no options"),
     ],
 )
 def test_other_options_are_refused_by_name(tmp_path, change, message):
     claim(tmp_path, OPTIONS, {})
+    options = {**OPTIONS, "path": str(Path("here").resolve())}
+    claim(tmp_path, options, {})  # which earlier versions did not resolve
     path = tmp_path / "config.json"
     if isinstance(change, str):
         path.write_text(change)
         change = {}
     before = path.read_bytes()
     with pytest.raises(ValueError, match=message):
-        claim(tmp_path, {**OPTIONS, **change}, {})
+        claim(tmp_path, {**options, **change}, {})
     assert path.read_bytes() == before
 
 

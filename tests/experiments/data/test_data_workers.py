@@ -45,25 +45,32 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture
+def folder(tmp_path):
     files = {f"train/{i % 2}/{i}.png": x for i, x in enumerate(examples(12)[0])}
-    files["test/0/0.png"] = examples(1)[0][0]
-    return write_folder(tmp_path_factory.mktemp("images"), files)
+    files |= {f"test/{i}/0.png": examples(1)[0][0] for i in range(2)}
+    return write_folder(tmp_path / "images", files)
 
 
 @pytest.fixture
-def script(tmp_path):
-    file = tmp_path / "script.py"
-    file.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    return lambda folder: subprocess.Popen(
+def script(tmp_path, folder):
+    (file := tmp_path / "script.py").write_text(SCRIPT)
+    return subprocess.Popen(
         [sys.executable, file, "--folder", folder],
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+@pytest.fixture
+def broken(folder):
+    """So that every batch of two has one that cannot be read."""
+    content = encoded(examples(1)[0][0], "JPEG")
+    for path in folder.rglob("train/*/*"):
+        path.with_suffix(".jpg").write_bytes(content[: len(content) // 2])
+        path.unlink()
 
 
 def state_and_death(seen, index):
@@ -110,34 +117,25 @@ def test_images_that_cannot_be_copied_need_no_workers():
         next(elements)
 
 
-def test_an_image_that_cannot_be_read_is_one_line(script, tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
-    files = {f"{split}/{i}/0.jpg": image for split in ("train", "test") for i in (0, 1)}
-    content = encoded(image, "JPEG")
-    files["train/0/1.jpg"] = content[: len(content) // 2]
-    # One whole image is left, so that every batch of two has one that is not.
-    files["train/1/1.jpg"] = files["train/0/1.jpg"]
-    del files["train/1/0.jpg"]
-    folder = write_folder(tmp_path / "broken", files)
-    process = script(folder)
-    output, errors = process.communicate(timeout=100)
-    assert (process.returncode, output) == (2, "")
+@pytest.mark.usefixtures("broken")
+def test_an_image_that_cannot_be_read_is_one_line(script, folder):
+    output, errors = script.communicate(timeout=100)
+    assert (script.returncode, output) == (2, "")
     (line,) = errors.splitlines()
-    assert line.startswith(f"error: {folder}/train/") and "1.jpg cannot be read: " in line
+    assert line.startswith(f"error: {folder}/train/") and ".jpg cannot be read: " in line
 
 
-def test_workers_end_when_their_parent_is_killed(script, folder):
-    process = script(folder)
-    (worker,) = map(int, process.stdout.readline().split())
+def test_workers_end_when_their_parent_is_killed(script):
+    (worker,) = map(int, script.stdout.readline().split())
     assert alive(worker)
-    process.kill()
+    script.kill()
     deadline = time.monotonic() + 60
     while alive(worker):
         if time.monotonic() > deadline:
             os.kill(worker, signal.SIGKILL)
             pytest.fail("it did not")
         time.sleep(0.05)
-    process.communicate(timeout=100)
+    script.communicate(timeout=100)
 
 
 def alive(pid):

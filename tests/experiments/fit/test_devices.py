@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from experiments.fit import devices
-from experiments.options import Config
 from tests.experiments.train.train_process import (
     checkpoints,
     ended,
@@ -72,13 +71,6 @@ def test_two_processes_that_a_signal_stopped_come_to_the_result_of_one(tmp_path)
     assert kernels.keys() == others.keys()
     for name, kernel in kernels.items():
         np.testing.assert_allclose(kernel, others[name], rtol=1e-3, atol=1e-5)
-
-
-def test_processes_that_would_each_make_a_folder_are_refused(tmp_path):
-    message = "^--distributed is given without --output; expected a folder that all "
-    with pytest.raises(ValueError, match=message):
-        Config(distributed=True).check()
-    Config(distributed=True, output=tmp_path).check()
 
 
 def test_a_process_that_does_not_see_the_folder_says_so(tmp_path):

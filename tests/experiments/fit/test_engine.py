@@ -271,25 +271,3 @@ def test_seeds_are_mapped_over_on_every_device(backend, weights, at_once, monkey
     np.testing.assert_array_equal(sums, [13, 32])
     np.testing.assert_array_equal(same["a"], tree["a"])
     assert at_once == ("scan" not in str(jax.make_jaxpr(mapped)(tree, number)))
-
-
-class Convolutions(nn.Module):
-    @nn.compact
-    def __call__(self, images, train=False):
-        features = nn.Conv(CLASSES, (3, 3))(images)  # the same images for all seeds
-        return nn.Conv(CLASSES, (3, 3))(features).mean((1, 2))
-
-
-@pytest.mark.parametrize(("many", "grouped"), [(1000, True), (10, False)])
-def test_convs_of_large_networks_are_not_grouped(many, grouped, monkeypatch, relaxed_jax):
-    one = replace(engine(), model=Convolutions())
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr("experiments.fit.engine.MANY_WEIGHTS", many)
-    start, network, _ = begun(one)
-    batch = device_batch(images(8))
-    one.score(replicated(start), [batch])
-    one.train_on(network, FACTORS, 1, 0, batch)
-    for name in ("train on", ("score", batch.images.shape)):
-        program = one._programs[name].as_text()
-        assert " convolution(" in program
-        assert ("group_count=2" in program) == grouped
