@@ -117,8 +117,9 @@ def compare_tuned(config: Config, names: tuple[str, ...], console: Console) -> N
     if ALL in names:  # that fit the device: a GPU is kept for those that need one
         on_gpu = jax.default_backend() != "cpu"
         names = tuple(x for x in SETTINGS if SETTINGS[x].needs_gpu == on_gpu)
+    settings = config.tuned()
     for name in names:
-        setting = SETTINGS[name]
+        setting = settings[name]
         results = Results(config.results / name)
         like = Results(config.results / setting.like).outcomes if setting.like else {}
         known = strengths(like)
@@ -130,7 +131,7 @@ def compare_tuned(config: Config, names: tuple[str, ...], console: Console) -> N
         run_folder.claim(results.folder, options, {}, "--results", settled=settled)
         trainer = Trainer(setting, partial(open_feed, source, setting, console))
         train(trainer, setting, results, methods, console, known, late)
-    written = page.write_page(config.results)
+    written = page.write_page(config.results, settings)
     print(f"results: {written}" if written else "nothing is scored on test images yet")
 
 

@@ -1,7 +1,7 @@
 """The options of a comparison, and which values they may have."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,8 @@ from experiments.interventions import EARLIER, INTERVENTIONS
 RESULTS = Path("experiments", "results")
 # Options that go with --settings: those of tuned strengths, and those of any comparison.
 TUNED = ("minutes", "results")
+# What makes a setting smaller, to try it out.
+SMALLER = ("train_size", "epochs")
 ANY = ("settings", "methods", "data_dir", "download")
 
 
@@ -81,8 +83,20 @@ class Config(options.Config):
         else:
             check_names("--settings", self.settings, (ALL, *SETTINGS))
             names = [each.name for each in fields(self)]
-            fixed = [name for name in names if name not in (*TUNED, *ANY)]
+            fixed = [name for name in names if name not in (*TUNED, *ANY, *SMALLER)]
             self.check_unset(fixed, "expected none with --settings, which fixes it")
+            check_least(self, epochs=1)
+            if self.results == RESULTS:
+                self.check_unset(SMALLER, "expected --results with it and --settings")
+
+    def tuned(self) -> dict[str, Setting]:
+        """All settings with tuned strengths, smaller if the options say so."""
+        given = {name: getattr(self, name) for name in SMALLER}
+        less = {x: y for x, y in given.items() if y != getattr(Config, x)}
+        return {
+            name: replace(setting, config=replace(setting.config, **less))
+            for name, setting in SETTINGS.items()
+        }
 
     def check_unset(self, names: Collection[str], expected: str) -> None:
         """Raises a ValueError that names the first option that is given in vain."""

@@ -4,6 +4,7 @@ What follows from them is written by hand, in docs/results.md.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from experiments.compare import plots, table
 from experiments.compare.results import Results
-from experiments.compare.settings import BY_WIDTH, SETTINGS, Setting
+from experiments.compare.settings import BY_WIDTH, Setting
 from experiments.compare.statistics import Findings, findings
 from experiments.interventions import INTERVENTIONS
 from experiments.models import build
@@ -49,7 +50,7 @@ of scaled ones the factor), that of what is added in training the factor of its 
 """
 
 
-def write_page(folder: Path) -> Path | None:
+def write_page(folder: Path, settings: Mapping[str, Setting]) -> Path | None:
     """Writes the page and its plots into the folder of results.
 
     Returns:
@@ -60,7 +61,7 @@ def write_page(folder: Path) -> Path | None:
         OSError: it cannot be written.
     """
     found = {}
-    for name, setting in SETTINGS.items():
+    for name, setting in settings.items():
         each = findings(Results(folder / name).outcomes, baseline=setting.baseline)
         if len(each) > 1:
             found[name] = each
@@ -68,19 +69,19 @@ def write_page(folder: Path) -> Path | None:
         return None
     parts = [INTRODUCTION, f"{table.LEGEND}\n", f"```\n{table.overview(found)}\n```\n"]
     with writing(folder, "--results"):
-        widths = {name: parameters(SETTINGS[name]) for name in BY_WIDTH if name in found}
+        widths = {name: parameters(settings[name]) for name in BY_WIDTH if name in found}
         if len(widths) > 1:
             plots.save({"sizes": plots.sizes(found, widths)}, folder, "cifar10")
             parts.append("![accuracy against the number of parameters](sizes.png)\n")
         for name, each in found.items():
-            title = described(name, each)
-            drawn = plots.figures(each, SETTINGS[name])
+            title = described(settings[name], each)
+            drawn = plots.figures(each, settings[name])
             plots.save(drawn, folder / name, title)
             pictures = "\n\n".join(f"![{name}: {x}]({name}/{x}.png)" for x in drawn)
             tables = [table.table(each, tuned=True), table.correlation_table(each)]
             text = "\n\n".join(f"```\n{x}\n```" for x in tables if x)
             text += f"\n\n{pictures}\n"
-            if missing := [x for x in SETTINGS[name].methods if x not in each]:
+            if missing := [x for x in settings[name].methods if x not in each]:
                 text += f"\nNot measured yet: {', '.join(missing)}.\n"
             parts.append(f"## {name}\n\n{title}.\n\n{text}")
         summaries = (
@@ -91,9 +92,9 @@ def write_page(folder: Path) -> Path | None:
     return folder / PAGE
 
 
-def described(name: str, found: Findings) -> str:
+def described(setting: Setting, found: Findings) -> str:
     """What a setting is, in a line."""
-    setting, config = SETTINGS[name], SETTINGS[name].config
+    config = setting.config
     size = "all" if config.train_size is None else f"{config.train_size:,}"
     baseline = found.get(setting.baseline) or next(iter(found.values()))
     return (
@@ -106,7 +107,8 @@ def described(name: str, found: Findings) -> str:
 
 def parameters(setting: Setting) -> int:
     """Of the network of a setting, for CIFAR-10."""
-    model = build(setting.config.model, classes=10, width=setting.config.width)
+    config = setting.config
+    model = build(config.model, classes=10, width=config.width, widths=config.widths)
     images = jnp.zeros((1, 32, 32, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

@@ -101,7 +101,8 @@ def trials_of(
         decay, rate = base.strength, base.learning_rate
         if setting.like:
             known = method in chosen
-            return [Trial("test", method, chosen[method], rate)] if known else []
+            trial = Trial("test", method, chosen.get(method, 0.0), rate, decay)
+            return [trial] if known else []
         tried = setting.tried.get(method, one.tried)
         if one.tunes == "rate":
             trials = [Trial("validation", method, 0.0, x, decay) for x in tried]

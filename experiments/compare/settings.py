@@ -32,6 +32,18 @@ REGULARIZERS = names(
     """none paper-reg decay paper-decoupled-reg scale-free-reg scale-free-decoupled-reg
     decay+scale-free-norm-init decay+cosine-init"""
 )
+BEYOND_DECAY = names(
+    """decay decorrelate scale-free-norm-init muon paper-reg
+    decorrelate+scale-free-norm-init"""
+)
+# Where a trial takes minutes: three values of each of them.
+TRIED = {
+    "decorrelate": (0.1, 0.3, 1.0),
+    "scale-free-norm-init": (30.0, 100.0, 300.0),
+    "muon": (0.01, 0.02, 0.04),
+    "paper-reg": (1e-3, 1e-2, 1e-1),
+    "decorrelate+scale-free-norm-init": (0.1, 0.3, 1.0),
+}
 # Settings that differ in the width of the network alone, each twice that before it.
 BY_WIDTH = ("quarter-width", "batch-norm", "full-width")
 # Options of `experiments.train` that a setting fixes.
@@ -184,18 +196,9 @@ SETTINGS: dict[str, Setting] = {
         "the small CNN on all of CIFAR-10, cropped and flipped, beyond a tuned decay",
         replace(CIFAR_AUGMENTED, epochs=15, batch_size=128),
         (0.01, 0.03, 0.1),
-        names(
-            """decay decorrelate scale-free-norm-init muon paper-reg
-            decorrelate+scale-free-norm-init"""
-        ),
+        BEYOND_DECAY,
         decays=(0.001, 0.003, 0.01, 0.03),
-        tried={
-            "decorrelate": (0.1, 0.3, 1.0),
-            "scale-free-norm-init": (30.0, 100.0, 300.0),
-            "muon": (0.01, 0.02, 0.04),
-            "paper-reg": (1e-3, 1e-2, 1e-1),
-            "decorrelate+scale-free-norm-init": (0.1, 0.3, 1.0),
-        },
+        tried=TRIED,
         tuned=1,
         fewer={"paper-reg": 5, "decorrelate+scale-free-norm-init": 5},
         alone=True,
@@ -210,11 +213,22 @@ SETTINGS: dict[str, Setting] = {
             dtype="bfloat16",
             epochs=16,
             batch_size=512,
-            weight_decay=5e-4,
             label_smoothing=0.1,
         ),
-        (0.05, 0.1, 0.2, 0.3, 0.4, 0.8),
-        MAIN,
+        (0.1, 0.2, 0.4),
+        BEYOND_DECAY,
+        decays=(2e-4, 5e-4, 1e-3, 2e-3),
+        tried=TRIED,
+        tuned=1,
+        seeds=5,
+        alone=True,
+        whole=True,
         needs_gpu=True,
     ),
 }
+# The same protocol on other images, where they are prepared.
+SETTINGS["cifar100"] = replace(
+    SETTINGS["cifar10"],
+    summary="cifar10 on CIFAR-100",
+    config=replace(SETTINGS["cifar10"].config, dataset="cifar100"),
+)

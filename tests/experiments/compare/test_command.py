@@ -68,7 +68,7 @@ def quickly(quick_compilation):
     with pytest.MonkeyPatch.context() as patch:
         options = {"xla_backend_optimization_level": "0"}
         patch.setattr(engine, "compiler_options", lambda: options)
-        for module in (command, config, page):
+        for module in (command, config):
             patch.setattr(module, "SETTINGS", {"small": SMALL, **SETTINGS})
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             yield
@@ -102,7 +102,7 @@ def no_training(monkeypatch, quickly):
     """Makes outcomes up; the trials that would have been trained."""
     asked = []
 
-    def train(self, trial, on_epoch):
+    def train(self, trial, seeds, on_epoch):
         asked.append(trial)
         on_epoch(1, np.array([2.0, 4.0]))
         return final([2.0, 4.0], [[1.0, 2.0], [3.0, 4.0]], kernels=True)
@@ -216,7 +216,7 @@ WRONG = [
     ({"methods": ()}, "--methods is without a value"),
     ({"settings": ()}, "--settings is without a value"),
     ({"settings": ("magic",)}, "--settings is 'magic'; expected all, small"),
-    ({"settings": ("small",)}, "--train-size is 60; expected none with --settings"),
+    ({"settings": ("small",)}, "--model is cnn-plain; expected none with --settings"),
     ({"minutes": 3}, "--minutes is 3.0; expected it with --settings"),
     ({"results": "there"}, "--results is there; expected it with --settings"),
     ({"strength": 1, "methods": ("none",), "steps": 100}, "--strength is 1.0"),
@@ -293,8 +293,8 @@ def test_every_trial_is_trained_once_and_kept(tuned):
     splits = [(trial.treatment, trial.split) for trial in outcomes]
     assert splits == [
         *[("none", "validation")] * 2,
-        ("none", "test"),
         *[("zero-mean", "validation")] * 6,
+        ("none", "test"),
         ("zero-mean", "test"),
     ]
     for trial, outcome in outcomes.items():
@@ -324,6 +324,18 @@ def test_no_minutes_train_nothing_and_some_methods_alone(no_training, tmp_path, 
     assert {trial.treatment for trial in no_training} == {"none"}
 
 
+def test_a_setting_can_be_tried_out_with_results_of_their_own(
+    no_training, tmp_path, capsys
+):
+    smaller = ("--settings", "small", "--methods", "none", "--train-size", "40")
+    assert run(*smaller) == 2
+    assert "--train-size is 40; expected --results with it" in capsys.readouterr().err
+    assert run(*smaller, "--epochs", "1", "--results", str(tmp_path)) == 0
+    noted = json.loads((tmp_path / "small" / "config.json").read_text())["options"]
+    assert (noted["train_size"], noted["epochs"], noted["batch_size"]) == (40, 1, 24)
+    assert no_training
+
+
 def test_settings_are_in_their_order_and_what_diverged_is_last(tmp_path):
     for setting in ("digits", "plain"):
         results = Results(tmp_path / setting)
@@ -331,11 +343,11 @@ def test_settings_are_in_their_order_and_what_diverged_is_last(tmp_path):
         named = {"none": BASE, "shrunk": BASE[::-1], "paper_reg": [NAN] * 5}
         for trial, outcome in outcomes_of(**named).items():
             results.add(trial, outcome)
-    text = page.write_page(tmp_path).read_text(encoding="utf-8")
+    text = page.write_page(tmp_path, SETTINGS).read_text(encoding="utf-8")
     titles = re.findall(r"(?m)^## (.*)$", text)
     assert titles == ["plain", "digits", "Interventions"]
     table = text.split("## plain")[1].split("```")[1]
     assert table.strip().splitlines()[-1] == "paper-reg: 5 of 5 seeds diverged at epoch 3"
     assert "nan" not in table
     assert "Not measured yet: paper-init" in text
-    assert page.write_page(tmp_path / "nothing") is None
+    assert page.write_page(tmp_path / "nothing", SETTINGS) is None
