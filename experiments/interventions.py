@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import optax
 
+import convsim_jax as cs
 from experiments import losses
 from experiments.initializations import (
     UNCHANGED,
@@ -23,7 +24,6 @@ from experiments.losses import (
     TITLES,
     Added,
     Options,
-    Pairs,
     Similarity,
 )
 
@@ -48,7 +48,7 @@ class Regularization(NamedTuple):
     loss: Added
     strength: float
     tried: tuple[float, ...]
-    pairs: Pairs | None = None
+    pairs: cs.Pairs | None = None
     decoupled: bool = False
 
     def add_gradient(

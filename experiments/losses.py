@@ -6,7 +6,7 @@ Each can be minimised before training, or added in training. All are summed over
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
@@ -19,7 +19,6 @@ from convsim_jax import orthogonality
 
 OfKernel = Callable[[jax.Array], jax.Array]
 
-Pairs = Literal["all", "adjacent"]
 # How alike two pixels of a natural image are, at a distance of one.
 CORRELATION = 0.9
 
@@ -33,7 +32,7 @@ class Options(NamedTuple):
         layers: what the network does with its kernels; None: plain convolutions.
     """
 
-    pairs: Pairs = "all"
+    pairs: cs.Pairs = "all"
     preserve_norm: bool = False
     layers: cs.ConvLayers | None = None
 
@@ -62,7 +61,7 @@ class Loss(Added, Protocol):
 class Similarity(NamedTuple):
     """Convolutional Similarity, with options as `cs.total_similarity` takes them."""
 
-    channels: Literal["matched", "cross"]
+    channels: cs.Channels
     normalize: bool
 
     def minimize(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+import convsim_jax as cs
 from experiments.command_line import (
     check_fraction,
     check_least,
@@ -16,7 +17,6 @@ from experiments.command_line import (
     unset,
 )
 from experiments.interventions import intervention
-from experiments.losses import Pairs
 from experiments.models import MODELS
 
 # Options that earlier versions had not, with what they did: run folders do not name them.
@@ -108,7 +108,7 @@ class Config:
     strength: Annotated[float | None, unset("FLOAT", "the method's own")] = None
     steps: int = 100
     preserve_norm: bool = False
-    pairs: Pairs = "all"
+    pairs: cs.Pairs = "all"
     seeds: int = 1
     epochs: int = 15
     batch_size: int = 64
