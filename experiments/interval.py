@@ -5,6 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+NONE = "-"
+# Of fewer values an interval is so wide that it says less than they do.
+ENOUGH = 3
+
 
 class Interval(NamedTuple):
     """A mean, and how far its 95 % interval reaches to either side.
@@ -37,3 +41,16 @@ def mean(values: np.ndarray) -> float:
     """
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else np.nan
+
+
+def spread(values: np.ndarray, form: str = ".2f") -> str:
+    """In words: the mean and its interval, or values themselves where they are few.
+
+    >>> spread(np.array([98.0, 99, 100])), spread(np.array([1.0, -2]), "+.1f")
+    ('99.00 ± 2.48', '+1.0, -2.0')
+    """
+    values = values[np.isfinite(values)]
+    if len(values) < ENOUGH:
+        return ", ".join(format(value, form) for value in values) or NONE
+    middle, reach = interval(values)
+    return f"{middle:{form}} ± {reach:.2f}"

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 import convsim_jax as cs
 from experiments.compare.settings import RECOMMENDED, Setting
 from experiments.compare.statistics import Finding, Findings
-from experiments.compare.table import ENOUGH, by_gain
-from experiments.interval import interval, mean
+from experiments.compare.table import by_gain
+from experiments.interval import ENOUGH, interval, mean
 from experiments.interventions import INTERVENTIONS
 from experiments.losses import SCALE_FREE
 from experiments.run_folder import replacing

@@ -14,13 +14,10 @@ from experiments.compare.statistics import (
     Findings,
     correlations,
 )
-from experiments.interval import interval, mean
+from experiments.interval import NONE, mean, spread
 from experiments.interventions import INTERVENTIONS
 from experiments.table import aligned
 
-NONE = "-"
-# Of fewer seeds an interval says less than the seeds themselves.
-ENOUGH = 3
 LEGEND = """\
 ± is the 95 % interval over seeds (Student t); two seeds are shown themselves. Differences
 are of equal seeds; a star marks those that chance hardly explains (paired t-test,
@@ -116,23 +113,11 @@ def notes(found: Findings) -> list[str]:
     return lines
 
 
-def spread(values: np.ndarray, sign: str = "") -> str:
-    """The mean and its interval, or the values themselves where they are few.
-
-    >>> spread(np.array([1.0, 2.0, 3.0])), spread(np.array([1.0, 2.0]), "+")
-    ('2.00 ± 2.48', '+1.00, +2.00')
-    """
-    if len(values) < ENOUGH:
-        return ", ".join(f"{value:{sign}.2f}" for value in values) or NONE
-    middle, reach = interval(values)
-    return f"{middle:{sign}.2f} ± {reach:.2f}"
-
-
 def beside(one: Finding, apart: Difference) -> str:
     """A difference, with a star if it is clear; nothing for the baseline."""
     if one.name == one.baseline or not len(apart.values):
         return ""
-    return spread(apart.values, "+") + (" *" if apart.clear else "  ")
+    return spread(apart.values, "+.2f") + (" *" if apart.clear else "  ")
 
 
 def other(column: str) -> Cell:

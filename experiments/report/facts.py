@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.interval import mean
+from experiments.interval import NONE, mean
 from experiments.interventions import EARLIER, INTERVENTIONS
 from experiments.record import Run
-from experiments.report.wording import NONE, number
+from experiments.report.wording import number
 
 SHARE = "effective share"
 # What is told of a layer, by its name in `Layers`; what a run has not is left out.

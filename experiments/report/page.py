@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from experiments.interval import spread
 from experiments.record import Run, read_run
 from experiments.report import charts, compare, facts, pictures, wording
 from experiments.report.charts import BEFORE, Chart, Line
@@ -103,7 +104,7 @@ def _rendered(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= vars(wording) | vars(facts)
+    environment.filters |= vars(wording) | vars(facts) | {"spread": spread}
     titled = zip(CURVES, lines, strict=True)
     curves = [charts.curves(title, of) for title, of in titled if any(of)]
     values |= {"facts": facts, "curves": curves, "layers": _bars(groups)}

@@ -4,11 +4,7 @@ import math
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
-
-from experiments.interval import interval
-
-NONE = "-"
+from experiments.interval import NONE
 
 
 def number(value: float) -> str:
@@ -30,21 +26,6 @@ def duration(seconds: float) -> str:
     ['0.2 s', '42.0 s', '1:02:00']
     """
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
-
-
-def spread(values: np.ndarray, form: str = ".2f") -> str:
-    """The mean over seeds and its 95 % interval; of one or two seeds, themselves.
-
-    The interval of two is so wide that it says less than they do.
-
-    >>> spread(np.array([98.0, 99, 100])), spread(np.array([1.0, -2]), "+.1f")
-    ('99.00 ± 2.48', '+1.0, -2.0')
-    """
-    values = values[np.isfinite(values)]
-    if len(values) < 3:
-        return ", ".join(format(value, form) for value in values) or NONE
-    mean, reach = interval(values)
-    return f"{mean:{form}} ± {reach:.2f}"
 
 
 def option(value: Any) -> str:
