@@ -43,7 +43,7 @@ from experiments.models.convolution import compiler_options
 CROP = 4
 MANY_WEIGHTS = 2**20
 # Programs that depend on the optimizer.
-OF_TRAINING = ("networks", "train", "train on", "close")
+OF_TRAINING = ("networks", "train", "close")
 
 
 class Chosen(NamedTuple):
@@ -143,16 +143,18 @@ class Engine:
         factors: Factors,
         epoch: int,
         steps: range,
-        batch_size: int,
         images: Images,
+        drawn: int | None = None,
     ) -> Network:
-        """Takes some steps of an epoch on images that are on every device.
+        """Takes some steps of an epoch; `network` is used up.
 
-        A seed fixes the order of the images in each epoch, whatever else differs.
-        `network` is used up; epochs are counted from 1 and steps from 0.
+        If a number of images is `drawn` for each step, the images are on every device,
+        and seed and epoch fix their order, whatever else differs. Otherwise they are the
+        batch of the one step, divided among the devices. Epochs are counted from 1 and
+        steps from 0.
         """
 
-        def train(
+        def one(
             network: Network,
             key: jax.Array,
             factors: Factors,
@@ -160,12 +162,13 @@ class Engine:
             start: jax.Array,
             stop: jax.Array,
         ) -> Network:
+            if drawn is None:
+                draw = jax.random.fold_in(key, start)
+                return self._step(factors, network, images, draw)
             order = jax.random.permutation(key, len(images.labels))
 
             def step(number: jax.Array, network: Network) -> Network:
-                rows = jax.lax.dynamic_slice_in_dim(
-                    order, number * batch_size, batch_size
-                )
+                rows = jax.lax.dynamic_slice_in_dim(order, number * drawn, drawn)
                 rows = jax.lax.with_sharding_constraint(rows, by_row())
                 pixels, labels = (x[rows] for x in images)
                 draw = jax.random.fold_in(key, number)
@@ -175,28 +178,20 @@ class Engine:
 
             return jax.lax.fori_loop(start, stop, step, network)
 
-        places = steps.start, steps.stop
-        return self._train("train", train, network, factors, epoch, images, *places)
-
-    def train_on(
-        self, network: Network, factors: Factors, epoch: int, step: int, batch: Images
-    ) -> Network:
-        """Takes one step on a batch that is divided among the devices.
-
-        `network` is used up. Epoch and step are of what is random in it, as the seed is.
-        """
-
         def train(
-            network: Network,
-            key: jax.Array,
-            factors: Factors,
-            batch: Images,
-            step: jax.Array,
+            network: Network, seeds: jax.Array, epoch: jax.Array, *rest: Any
         ) -> Network:
-            draw = jax.random.fold_in(key, step)
-            return self._step(factors, network, batch, draw)
+            def of_seed(network: Network, seed: jax.Array) -> Network:
+                key = jax.random.fold_in(jax.random.key(seed), epoch)
+                return one(network, key, *rest)
 
-        return self._train("train on", train, network, factors, epoch, batch, step)
+            return over_seeds(of_seed, self._weights(network.variables))(network, seeds)
+
+        arguments = np.int32(epoch), jax.tree.map(np.float32, factors), images
+        places = np.int32(steps.start), np.int32(steps.stop)
+        return self._run(
+            "train", train, network, self._seeds, *arguments, *places, donate=0
+        )
 
     def score(self, variables: Variables, batches: Iterable[Images]) -> Scored:
         """How well the images are classified.
@@ -286,31 +281,6 @@ class Engine:
         """Of one network of all seeds."""
         leaves = jax.tree.leaves(variables["params"])
         return sum(leaf.size for leaf in leaves) // self.seeds
-
-    def _train(
-        self,
-        name: str,
-        function: Callable[..., Network],
-        network: Network,
-        factors: Factors,
-        epoch: int,
-        images: Images,
-        *steps: int,
-    ) -> Network:
-        """Runs `function` for all seeds, each with its own key of the epoch."""
-
-        def train(
-            network: Network, seeds: jax.Array, epoch: jax.Array, *rest: Any
-        ) -> Network:
-            def one(network: Network, seed: jax.Array) -> Network:
-                key = jax.random.fold_in(jax.random.key(seed), epoch)
-                return function(network, key, *rest)
-
-            return over_seeds(one, self._weights(network.variables))(network, seeds)
-
-        arguments = np.int32(epoch), jax.tree.map(np.float32, factors), images
-        places = map(np.int32, steps)
-        return self._run(name, train, network, self._seeds, *arguments, *places, donate=0)
 
     def _step(
         self, factors: Factors, network: Network, batch: Images, key: jax.Array

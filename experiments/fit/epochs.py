@@ -92,7 +92,8 @@ def fit(
             size = feed.steps if pace is None else agreed(pace.steps)
             steps = range(step, min(step + size, feed.steps))
             clock, compiling = time.perf_counter(), engine.seconds_compiling
-            network = feed.train(engine, network, factors, epoch, steps)
+            for part, images in feed.parts(epoch, steps):
+                network = engine.train(network, factors, epoch, part, images, feed.drawn)
             np.asarray(network.loss)  # waits for the steps
             taken = time.perf_counter() - clock
             taken -= engine.seconds_compiling - compiling

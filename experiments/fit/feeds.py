@@ -12,9 +12,6 @@ from experiments.data.load import Selection
 from experiments.data.source import Source
 from experiments.data.stream import prefetched, score_stream, train_stream
 from experiments.fit.devices import divided, replicated, rows_of_this_process
-from experiments.fit.engine import Engine
-from experiments.fit.optimizer import Factors
-from experiments.fit.step import Network
 
 SCORED_AT_ONCE = 512
 SAMPLE = 256
@@ -35,11 +32,14 @@ class Feed(ABC):
         steps: of an epoch.
         mean, deviation: of each channel.
         sample: some images of training, uint8.
+        drawn: how many of its images the engine draws for each step; None if these come
+            in batches.
     """
 
     mean: np.ndarray
     deviation: np.ndarray
     sample: np.ndarray
+    drawn: int | None = None
 
     def __init__(
         self,
@@ -51,18 +51,11 @@ class Feed(ABC):
         check_batch_size(batch_size, sizes["train"])
         self.classes, self.shape, self.sizes = classes, shape, sizes
         self.steps = sizes["train"] // batch_size
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     @abstractmethod
-    def train(
-        self,
-        engine: Engine,
-        network: Network,
-        factors: Factors,
-        epoch: int,
-        steps: range,
-    ) -> Network:
-        """Takes some steps of an epoch; `network` is used up."""
+    def parts(self, epoch: int, steps: range) -> Iterator[tuple[range, Images]]:
+        """Some steps of an epoch, and the images that `Engine.train` takes for them."""
 
     @abstractmethod
     def score(self, split: str) -> Iterator[Images]:
@@ -80,20 +73,12 @@ class Resident(Feed):
         self._dataset = dataset
         self.mean, self.deviation = dataset.mean, dataset.deviation
         self.sample = np.asarray(dataset.train.images[:SAMPLE])
+        self.drawn = batch_size
         self._images = Images(*replicated(tuple(dataset.train)))
 
-    def train(
-        self,
-        engine: Engine,
-        network: Network,
-        factors: Factors,
-        epoch: int,
-        steps: range,
-    ) -> Network:
+    def parts(self, epoch: int, steps: range) -> Iterator[tuple[range, Images]]:
         """See `Feed`."""
-        return engine.train(
-            network, factors, epoch, steps, self._batch_size, self._images
-        )
+        yield steps, self._images
 
     def score(self, split: str) -> Iterator[Images]:
         """See `Feed`."""
@@ -137,20 +122,13 @@ class Streamed(Feed):
         self._stream: Iterator[Images] = iter(())
         self._next = (0, 0)  # epoch and step that the stream is at
 
-    def train(
-        self,
-        engine: Engine,
-        network: Network,
-        factors: Factors,
-        epoch: int,
-        steps: range,
-    ) -> Network:
+    def parts(self, epoch: int, steps: range) -> Iterator[tuple[range, Images]]:
         """See `Feed`."""
         if self._next != (epoch, steps.start):
             local = train_stream(
                 self._source,
                 self._indices["train"],
-                batch_size=self._batch_size,
+                batch_size=self.batch_size,
                 seed=0,
                 epoch=epoch,
                 start_step=steps.start,
@@ -158,23 +136,19 @@ class Streamed(Feed):
                 **self._reading,
             )
             self._stream = prefetched(local, divided)
-        for step in steps:
-            batch = next(self._stream)
-            network = engine.train_on(network, factors, epoch, step, batch)
         self._next = (epoch, steps.stop)
-        return network
+        for step in steps:
+            yield range(step, step + 1), next(self._stream)
 
     def score(self, split: str) -> Iterator[Images]:
         """See `Feed`."""
         if not self.sizes[split]:
             return iter(())
-        part = "train" if split == "validation" else split
-        batch_size = scored_at_once(self._batch_size)
         local = score_stream(
             self._source,
-            part,
+            "train" if split == "validation" else split,
             self._indices[split],
-            batch_size=batch_size,
+            batch_size=scored_at_once(self.batch_size),
             **self._reading,
         )
         return prefetched(local, divided)

@@ -197,8 +197,8 @@ def test_the_training_engine_and_the_programs_of_its_report_compile(
 
     variables = trained.start(initialize, images.images)
     network, chosen = trained.networks(variables, factors)
-    network = trained.train(network, factors, 1, range(2), 8, images)
-    network = trained.train_on(network, factors, 1, 1, batch)
+    network = trained.train(network, factors, 1, range(2), images, drawn=8)
+    network = trained.train(network, factors, 1, range(1, 2), batch)
     scored = trained.score(network.variables, [batch])
     network, chosen = trained.close_epoch(network, chosen, 1, scored)
     measured = trained.layers(chosen.variables, images.images)

@@ -63,7 +63,7 @@ def trained(engine, network, epoch, sizes=(STEPS,)):
     data, first = Images(*replicated(tuple(images()))), 0
     for size in sizes:
         steps = range(first, first + size)
-        network = engine.train(network, FACTORS, epoch, steps, BATCH, data)
+        network = engine.train(network, FACTORS, epoch, steps, data, BATCH)
         first += size
     assert first == STEPS
     return network
@@ -160,7 +160,7 @@ def test_images_on_the_device_are_augmented_anew_by_each_seed(relaxed_jax):
     start = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), start)
     data = Images(*replicated(tuple(images())))
     network, _ = other.networks(start, FACTORS)
-    network = other.train(network, FACTORS, 3, range(1, 2), BATCH, data)
+    network = other.train(network, FACTORS, 3, range(1, 2), data, BATCH)
     for seed in range(2):
         key = jax.random.fold_in(jax.random.key(seed), 3)
         rows = jax.random.permutation(key, COUNT)[BATCH : 2 * BATCH]
@@ -169,7 +169,7 @@ def test_images_on_the_device_are_augmented_anew_by_each_seed(relaxed_jax):
         assert (pixels != data.images[rows]).any()
         batch = device_batch(Images(pixels, data.labels[rows]))
         expected, _ = one.networks(start, FACTORS)
-        expected = one.train_on(expected, FACTORS, 3, 1, batch)
+        expected = one.train(expected, FACTORS, 3, range(1, 2), batch)
         assert_close(of_seed(network.variables, seed), of_seed(expected.variables, seed))
 
 

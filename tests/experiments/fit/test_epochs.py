@@ -1,5 +1,7 @@
 """The loop over epochs, on networks that are numbers: each step adds one."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -11,12 +13,10 @@ STEPS, BATCH = 5, 10
 
 
 class Feed:
-    steps = STEPS
+    steps, drawn = STEPS, BATCH
 
-    def train(self, engine, network, factors, epoch, steps):
-        engine.taken.append((epoch, steps.start, steps.stop))
-        count, size = network.variables, len(steps)
-        return Network(count + size, None, network.loss + size, network.right + 6 * size)
+    def parts(self, epoch, steps):
+        yield steps, "images"
 
     def score(self, split):
         return split
@@ -29,9 +29,15 @@ class Engine:
         self.taken, self.scored = [], []
         self._scores, self._diverging_at = list(scores), dict(diverging_at)
 
+    def train(self, network, factors, epoch, steps, images, drawn):
+        assert (images, drawn) == ("images", BATCH)
+        self.taken.append((epoch, steps.start, steps.stop))
+        count, size = network.variables, len(steps)
+        return Network(count + size, None, network.loss + size, network.right + 6 * size)
+
     def score(self, variables, split):
         self.scored.append((split, variables.tolist()))
-        return np.array(self._scores.pop(0), float)
+        return SimpleNamespace(accuracy=np.array(self._scores.pop(0), float))
 
     def close_epoch(self, network, chosen, epoch, score):
         at = [
