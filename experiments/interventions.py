@@ -99,6 +99,8 @@ class Intervention(NamedTuple):
         """The options of the command line that matter to it."""
         steps = ("steps",) if self.before.unit == "steps" and self.before.amount else ()
         takes = {*steps, *self.before.takes}
+        if self.optimizer is None:
+            takes |= {"optimizer", "momentum"}
         if self.during:
             takes.add("strength")
             if isinstance(self.during.loss, Similarity) and self.during.pairs is None:

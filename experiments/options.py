@@ -135,7 +135,7 @@ class Config:
             raise ValueError(f"{option} is {error}") from None
         check_least(self, steps=0, seeds=1, epochs=1, batch_size=1, image_size=8)
         check_least(self, workers=0, checkpoint_minutes=0, strength=0, weight_decay=0)
-        for name in ("steps", "strength", "preserve_norm"):
+        for name in ("steps", "strength", "preserve_norm", "optimizer", "momentum"):
             value, default = getattr(self, name), getattr(Config, name)
             if value != default and name not in takes:
                 raise ValueError(

@@ -48,6 +48,11 @@ def test_an_option_out_of_range_is_named(name, value, expected):
         ({"method": "magic"}, "--method is 'magic' is no intervention; expected none, "),
         ({"method": "paper-init", "strength": 0.0}, "--strength is 0.0; expected None"),
         ({"momentum": 0.5, "optimizer": "adamw"}, "--momentum is 0.5; expected 0.9 with"),
+        ({"method": "muon", "optimizer": "adamw"}, "--optimizer is adamw; expected sgd"),
+        (
+            {"method": "muon", "momentum": 0.5},
+            "--momentum is 0.5; expected 0.9 with --me",
+        ),
         ({"workers": 1}, "--workers is 1; expected 2 with"),
         ({"distributed": True}, "--distributed is given without --output; expected a fo"),
         *(
