@@ -23,7 +23,7 @@ SECONDS_OF_SPEED = 3600.0  # that the time left is told by: programs may be long
 
 
 class Display:
-    """Epoch, loss, accuracy, kernel similarity, images a second, time that is left."""
+    """Epoch, loss, accuracy, scale-free loss, images a second, time that is left."""
 
     def __init__(self, progress: Progress, epochs: int, steps: int):
         self._progress, self._epochs, self._steps = progress, epochs, steps
@@ -44,7 +44,7 @@ class Display:
         """Keeps in sight what an epoch came to; without a terminal, prints it."""
         accuracy, similarity = mean(epoch.accuracy), mean(epoch.scale_free_loss)
         held_out = "" if np.isnan(accuracy) else f"  accuracy {accuracy:.1f} %"
-        self._closed = f"{held_out}  kernel similarity {similarity:.3f}"
+        self._closed = f"{held_out}  scale-free loss {similarity:.3f}"
         if self._progress.disable and epoch.epoch > 0:
             left = TimeRemainingColumn().render(self._progress.tasks[self._task])
             figures = self._figures(mean(epoch.loss), epoch.images_per_second)

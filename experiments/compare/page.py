@@ -69,10 +69,11 @@ def write_page(folder: Path, settings: Mapping[str, Setting]) -> Path | None:
         return None
     parts = [INTRODUCTION, f"{table.LEGEND}\n", f"```\n{table.overview(found)}\n```\n"]
     with writing(folder, "--results"):
-        widths = {name: parameters(settings[name]) for name in BY_WIDTH if name in found}
-        if len(widths) > 1:
-            plots.save({"sizes": plots.sizes(found, widths)}, folder, "cifar10")
-            parts.append("![accuracy against the number of parameters](sizes.png)\n")
+        for plot, names in BY_WIDTH.items():
+            widths = {name: parameters(settings[name]) for name in names if name in found}
+            if len(widths) > 1:
+                plots.save({plot: plots.sizes(found, widths)}, folder, "cifar10")
+                parts.append(f"![accuracy against number of parameters]({plot}.png)\n")
         for name, each in found.items():
             title = described(settings[name], each)
             drawn = plots.figures(each, settings[name])

@@ -44,8 +44,15 @@ TRIED = {
     "paper-reg": (1e-3, 1e-2, 1e-1),
     "decorrelate+scale-free-norm-init": (0.1, 0.3, 1.0),
 }
-# Settings that differ in the width of the network alone, each twice that before it.
-BY_WIDTH = ("quarter-width", "batch-norm", "full-width")
+# Settings that differ in the width of the network alone, the narrowest first; by the plot
+# that shows them.
+BY_WIDTH = {
+    "sizes": ("quarter-width", "batch-norm", "full-width"),
+    "sizes-decayed": (
+        *("decayed-quarter", "decayed-effective", "decayed-decorrelated"),
+        *("decayed", "decayed-full"),
+    ),
+}
 # Options of `experiments.train` that a setting fixes.
 OPTIONS = names(
     """dataset train_size validation augment model width activation dtype epochs

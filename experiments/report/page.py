@@ -17,7 +17,7 @@ from experiments.run_folder import replacing, write_csv, writing
 CURVES = {
     "Accuracy, %": {"train_accuracy": "training", "accuracy": "validation"},
     "Loss": {"loss": "training"},
-    "Kernel similarity": {"scale_free_loss": "kernel similarity"},
+    "Scale-free loss": {"scale_free_loss": "scale-free loss"},
     "The paper's loss": {"paper_loss": "paper's loss"},
     "Norm of the kernels": {"norm": "norm"},
     "Learning rate": {"learning_rate": "learning rate"},

@@ -63,7 +63,7 @@ def test_figures_of_this_epoch_and_of_the_seeds_that_go_on(accuracy, expected):
     assert figures == [
         "loss 0.123",
         *expected,
-        "kernel similarity 1.500",
+        "scale-free loss 1.500",
         "12,346 img/s",
     ]
 
@@ -74,13 +74,13 @@ def test_the_time_left_comes_with_the_second_program_and_is_never_squeezed(width
     bar = r" \S{8}" if width == 200 else ""
     assert re.match(rf"epoch 151/152{bar} 0:02:00 loss 1\.234  accura", line)
     assert len(line) <= width
-    assert ("accuracy 93.2 %  kernel similarity" in line) == (width >= 80)
+    assert ("accuracy 93.2 %  scale-free loss" in line) == (width >= 80)
 
 
 def test_without_a_terminal_it_is_a_line_an_epoch_however_long():
     lines = in_programs_of_40_seconds(force_terminal=False, width=60)
     assert lines == [
-        "epoch 150/152  loss 2.000  accuracy 93.2 %  kernel similarity 0.123  "
+        "epoch 150/152  loss 2.000  accuracy 93.2 %  scale-free loss 0.123  "
         "2,346 img/s  0:02:40 left"
     ]
 
