@@ -16,21 +16,10 @@ MAX_SPATIAL_AXES = 3
 
 
 def check_kernel(kernel: chex.Array, name: str = "kernel") -> jax.Array:
-    """Returns `kernel` as a JAX array, or says why it is not a conv kernel.
-
-    Args:
-      kernel: What should be a kernel of shape `(*window, C, M)`.
-      name: What the error message calls it.
-
-    Returns:
-      The same values as a `jax.Array`.
-
-    Raises:
-      ValueError: It is no array, the rank is not 3, 4 or 5, an axis is empty, or the
-        dtype is not floating.
-    """
+    """`kernel` as a JAX array or its shape and dtype, or a ValueError that has `name`."""
     try:
-        kernel = jnp.asarray(kernel)
+        if not isinstance(kernel, jax.ShapeDtypeStruct):
+            kernel = jnp.asarray(kernel)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {kernel!r}; expected an array") from error
     check_kernel_type(kernel.shape, kernel.dtype, name)

@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr
 
 from convsim_jax._layers import ConvLayer, ConvLayers, sizes
 from convsim_jax._paths import is_hidden, path_of
-from convsim_jax._trace import Convolution, Factor, convolutions, shape_of
+from convsim_jax._trace import Convolution, convolutions, shape_of
 
 _WINDOW = {1: "W", 2: "HW", 3: "DHW"}
 
@@ -21,31 +21,24 @@ def conv_layers(
 ) -> ConvLayers:
     """What a network does with each of its conv kernels.
 
-    Parameters alone do not say which kernels are grouped, strided, transposed or stacked,
-    nor which of their axes are the output channels. The network's program does:
     `apply(params, *args, **kwargs)` is traced, nothing is computed, and the kernel of
     each convolution in it is followed back to the leaf of `params` that it comes from.
-
-    A kernel may be cast, reshaped, transposed and reversed on the way, and multiplied,
-    shifted and masked by anything that is smaller than itself or no parameter: weight
-    normalization and standardization are followed, and the leaf is the direction. A
-    kernel that is made of several leaves of one size, or by a product of matrices, is
-    left out, which the table says. Convolutions written as matrix products are no
-    convolutions.
+    On the way it may be cast, reshaped, transposed and reversed, and multiplied, shifted
+    and masked by anything that is smaller than itself or no parameter, as weight
+    normalization does. A kernel that is made of several leaves of one size, or by a
+    product of matrices, is left out, which the table says.
 
     .. code-block:: python
 
         # Flax Linen; the layers serve variables["params"] alone as well
         layers = cs.conv_layers(model.apply, variables, images)
-        # Flax NNX: nnx.split, or `cs.conv_layers(lambda m, x: m(x), model, images)`
-        graph, params, rest = nnx.split(model, nnx.Param, ...)
-        layers = cs.conv_layers(lambda p, x: nnx.merge(graph, p, rest)(x), params, images)
+        # Flax NNX
+        layers = cs.conv_layers(lambda model, x: model(x), model, images)
         # Equinox
-        layers = cs.conv_layers(lambda m, x: jax.vmap(m)(x), model, images)
+        layers = cs.conv_layers(lambda model, x: jax.vmap(model)(x), model, images)
         # Haiku
         layers = cs.conv_layers(transformed.apply, params, rng, images)
         # Keras 3 on JAX
-        params, rest = ([v.value for v in model.trainable_variables], [...])
         layers = cs.conv_layers(model.stateless_call, params, rest, images)
 
     Args:
@@ -116,19 +109,16 @@ class Traced(NamedTuple):
 
 def trace(apply: Callable[..., Any], params: Any, args: Any, kwargs: Any) -> Traced:
     """Traces `apply(params, *args, **kwargs)`; what is no array is passed as it is."""
-    with_paths, treedef = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_hidden)
+    with_paths = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_hidden)
     paths = [path_of(key_path) for key_path, leaf in with_paths if _is_array(leaf)]
-    others, others_treedef = jax.tree.flatten((args, kwargs))
-    leaves = [leaf for _, leaf in with_paths] + others
+    leaves, treedef = jax.tree.flatten((params, args, kwargs), is_leaf=is_hidden)
     arrays = list(filter(_is_array, leaves))
 
     def of_arrays(arrays: list[Any]) -> Any:
         remaining = iter(arrays)
         full = [next(remaining) if _is_array(leaf) else leaf for leaf in leaves]
-        args, kwargs = jax.tree.unflatten(others_treedef, full[len(with_paths) :])
-        return apply(
-            jax.tree.unflatten(treedef, full[: len(with_paths)]), *args, **kwargs
-        )
+        params, args, kwargs = jax.tree.unflatten(treedef, full)
+        return apply(params, *args, **kwargs)
 
     program, output = jax.make_jaxpr(of_arrays, return_shape=True)(arrays)
     return Traced(program, arrays, paths, output)
@@ -155,30 +145,31 @@ def _layer_of(
     params = equation.params
     image, kernel, result = map(shape_of, [*equation.invars, *equation.outvars])
     lhs, rhs, out = params["dimension_numbers"]
-    window = len(rhs) - 2
     here = f"a convolution of {sizes(image)} with a kernel of {sizes(kernel)}"
-    if window not in _WINDOW:
+    if len(rhs) - 2 not in _WINDOW:
         return f"{here}: expected 1 to 3 spatial axes"
     transposed = any(n > 1 for n in params["lhs_dilation"])
     if transposed and any(n > 1 for n in params["window_strides"]):
         return f"{here}: it dilates its input and has strides as well"
     if origin.leaf is None or None in origin.axes:
         return f"{here}: it comes from several leaves of params, or from parts of one"
+    path, leaf = paths[origin.leaf], shapes[origin.leaf]
     order = (*rhs[2:], rhs[1], rhs[0])
     stack = sorted(origin.stack, key=lambda factor: -factor[1])
-    axes = [[factor] for factor in stack]
-    axes += [_merged(origin.axes[axis] or ()) for axis in order]
-    letters = "L" * len(stack) + _WINDOW[window] + "IO"
-    path, leaf = paths[origin.leaf], shapes[origin.leaf]
+    axes = [(factor,) for factor in stack] + [origin.axes[axis] or () for axis in order]
+    letters = "L" * len(stack) + _WINDOW[len(rhs) - 2] + "IO"
+    # From the leaf's first axis to its last, what it is divided into.
     factors = sorted(
-        (stride, size, letter)
-        for axis, letter in zip(axes, letters, strict=True)
-        for size, stride in axis
+        (
+            (stride, size, letter)
+            for axis, letter in zip(axes, letters, strict=True)
+            for size, stride in axis
+        ),
+        reverse=True,
     )
     if math.prod(size for _, size, _ in factors) != math.prod(leaf):
         return f"{here}: it is not the whole of {path}, of shape {sizes(leaf)}"
-    factors.reverse()
-    place = {stride: number for number, (stride, _, _) in enumerate(factors)}
+    strides = [stride for stride, _, _ in factors]
     return ConvLayer(
         path=path,
         leaf=leaf,
@@ -193,18 +184,8 @@ def _layer_of(
         inputs=tuple(image[axis] for axis in (lhs[0], *lhs[2:], lhs[1])),
         outputs=tuple(result[axis] for axis in (out[0], *out[2:], out[1])),
         _factors=tuple(size for _, size, _ in factors),
-        _order=tuple(place[stride] for axis in axes for _, stride in axis),
+        _order=tuple(strides.index(stride) for axis in axes for _, stride in axis),
     )
-
-
-def _merged(axis: tuple[Factor, ...]) -> list[Factor]:
-    """The factors of an axis, those that are one stretch of the leaf as one."""
-    merged: list[Factor] = []
-    for size, stride in axis:
-        if merged and merged[-1][1] == size * stride:
-            size *= merged.pop()[0]
-        merged.append((size, stride))
-    return merged
 
 
 def _layout(

@@ -24,16 +24,13 @@ def lone_convolution(equation: JaxprEqn) -> tuple[JaxprEqn, int, int] | None:
         return equation, 0, 1
     if not name.startswith("custom_") or len(bodies) != 1 or len(bodies[0].eqns) != 1:
         return None
-    (inner,) = bodies[0].eqns
-    found = lone_convolution(inner)
-    if found is None or bodies[0].outvars != inner.outvars:
+    (body,) = bodies
+    found = lone_convolution(body.eqns[0])
+    if found is None or body.outvars != body.eqns[0].outvars:
         return None
-    convolution, *inputs = found
-    arguments = list(map(id, bodies[0].invars))
-    images, kernel = (id(inner.invars[n]) for n in inputs)
-    if images not in arguments or kernel not in arguments:
-        return None
-    return convolution, arguments.index(images), arguments.index(kernel)
+    inputs = [body.eqns[0].invars[n] for n in found[1:]]
+    places = [n for x in inputs for n, y in enumerate(body.invars) if x is y]
+    return (found[0], places[0], places[1]) if len(places) == 2 else None
 
 
 def convolved(
@@ -92,16 +89,14 @@ def _apart_from_images(convolve: Callable[..., jax.Array]) -> Callable[..., Any]
 def bias_of(jaxpr: Jaxpr, number: int, channels: int) -> tuple[int, int] | None:
     """Which equation adds a number a channel to a convolution, as which operand."""
     (result,) = jaxpr.eqns[number].outvars
-    for later in range(number + 1, len(jaxpr.eqns)):
-        equation = jaxpr.eqns[later]
+    for later, equation in enumerate(jaxpr.eqns[number + 1 :], number + 1):
         if all(variable is not result for variable in equation.invars):
-            continue
-        if equation.primitive.name in ("reshape", "squeeze", "transpose"):
-            (result,) = equation.outvars
             continue
         if equation.primitive.name == "add":
             for n, variable in enumerate(equation.invars):
                 if variable is not result and math.prod(shape_of(variable)) == channels:
                     return later, n
-        return None
+        if equation.primitive.name not in ("reshape", "squeeze", "transpose"):
+            return None
+        (result,) = equation.outvars
     return None

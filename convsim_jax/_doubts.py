@@ -37,11 +37,11 @@ def warn_of_stacks(paths: Sequence[str], leaves: Mapping[str, Any]) -> None:
                 vectors[above].append(np.shape(leaf))
 
     def is_in_stack(path: str) -> bool:
-        scopes = (scope for scope in upwards(path.rpartition("/")[0]) if scope in vectors)
-        near, first = vectors.get(next(scopes, "")), leaves[path].shape[0]
-        return bool(near) and all(len(s) > 1 and s[0] == first for s in near or [])
+        scopes = upwards(path.rpartition("/")[0])
+        near = next((vectors[scope] for scope in scopes if scope in vectors), [(0,)])
+        return all(len(s) > 1 and s[0] == leaves[path].shape[0] for s in near)
 
-    stacked = [path for path in paths if is_in_stack(path)]
+    stacked = list(filter(is_in_stack, paths))
     if stacked:
         warnings.warn(
             "leaves of rank 4 count as kernels but look like stacks of rank 3, as of a "

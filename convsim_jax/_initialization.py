@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from convsim_jax._checks import accumulation_dtype, check_count
-from convsim_jax._kernels import GroupCounts, Layout, choose_layers, distinct
+from convsim_jax._kernels import GroupCounts, Kernels, Layout, choose_kernels
 from convsim_jax._layers import ConvLayer, ConvLayers
 from convsim_jax._norms import channel_norms, with_channel_norms
 from convsim_jax._paths import Mask, map_leaves
@@ -61,12 +61,9 @@ def minimize_similarity(
     Args:
       params: Tree of parameters; `conv_kernels` says which leaves count.
       steps: Number of steps, 0 or more.
-      optimizer: Any optax optimizer; by default the paper's, Adam at 2e-3. In as many
-        steps `optax.lbfgs()` comes much further with `normalize=True`; it lengthens
-        kernels severalfold, which `preserve_norm` prevents.
+      optimizer: Any optax optimizer; by default the paper's, Adam at 2e-3.
       preserve_norm: Scale every output channel's kernel back to its initial norm after
-        every step: the raw loss falls fastest by shrinking the weights, and this leaves
-        the direction alone to it.
+        every step, so that the loss cannot fall by shrinking the weights.
       mask: Tree of bools, or a function that makes one; see `conv_kernels`.
       layout: `"HWIO"` (Flax) or `"OIHW"` (Equinox, PyTorch); see `conv_kernels`.
       layers: What `conv_layers` says of the network; see `total_similarity`.
@@ -95,24 +92,25 @@ def minimize_similarity(
     """
     steps = check_count(steps, "steps", least=0)
     objective = Objective(pairs, channels, normalize)
-    chosen, leaves = choose_layers(params, mask, layout, layers, feature_group_count)
-    chosen = distinct(chosen, leaves)
-    once = {layer.path: leaves[layer.path] for layer in chosen.values()}
+    kernels = choose_kernels(params, mask, layout, layers, feature_group_count)
+    distinct = kernels.distinct()
     moved, history = _minimize(
-        once,
-        layers=tuple(chosen.items()),
+        distinct.leaves,
+        layers=tuple(distinct.layers.items()),
         steps=steps,
         optimizer=optimizer,
         objective=objective,
         preserve_norm=preserve_norm,
     )
-    by_array = {id(leaves[path]): leaf for path, leaf in moved.items()}
-    by_path = {path: by_array[id(leaf)] for path, leaf in leaves.items()}
+    by_array = {id(leaf): moved[path] for path, leaf in distinct.leaves.items()}
 
-    def replace(path: str, leaf: jax.Array) -> jax.Array:
-        return by_path[path].astype(leaves[path].dtype) if path in by_path else leaf
+    def replaced(path: str, leaf: jax.Array) -> jax.Array:
+        if path not in kernels.leaves:
+            return leaf
+        before = kernels.leaves[path]
+        return by_array[id(before)].astype(before.dtype)
 
-    return map_leaves(replace, params), history
+    return map_leaves(replaced, params), history
 
 
 @partial(
@@ -128,20 +126,20 @@ def _minimize(
     preserve_norm: bool,
 ) -> tuple[dict[str, jax.Array], SimilarityHistory]:
     leaves = {k: x.astype(accumulation_dtype(x.dtype)) for k, x in leaves.items()}
-    kept = [x for _, x in layers] if preserve_norm else []
-    keep_norms = {x.path: _norm_keeper(x, leaves[x.path]) for x in kept}
+    scaled_back = {x.path: _norm_keeper(x, leaves[x.path]) for _, x in layers}
     update = optax.with_extra_args_support(optimizer).update
     scale_free = dataclasses.replace(objective, normalize=True)
 
-    def sum_of(objective: Objective, leaves: dict[str, jax.Array]) -> jax.Array:
-        return sum_over_layers(dict(layers), leaves, objective, MAX_STACKED_SIZE)
-
-    loss_of = partial(sum_of, objective)
+    def loss_of(
+        leaves: dict[str, jax.Array], objective: Objective = objective
+    ) -> jax.Array:
+        kernels = Kernels(dict(layers), leaves)
+        return sum_over_layers(kernels, objective, MAX_STACKED_SIZE)
 
     def record(leaves: dict[str, jax.Array], loss: jax.Array) -> SimilarityHistory:
         return SimilarityHistory(
             loss=loss,
-            scale_free_loss=loss if objective.normalize else sum_of(scale_free, leaves),
+            scale_free_loss=loss if objective.normalize else loss_of(leaves, scale_free),
             norms={path: jnp.sqrt(jnp.sum(jnp.square(x))) for path, x in leaves.items()},
         )
 
@@ -155,10 +153,10 @@ def _minimize(
         )
         moved = optax.apply_updates(leaves, updates)
         if preserve_norm:
-            moved = {path: keep_norms[path](leaf) for path, leaf in moved.items()}
+            moved = {path: scaled_back[path](leaf) for path, leaf in moved.items()}
         # The last pass is there for its entry in the history: no second program for it.
-        kept = jax.tree.map(partial(jnp.where, last), leaves, moved)
-        return (kept, state), record(leaves, loss)
+        leaves_after = jax.tree.map(partial(jnp.where, last), leaves, moved)
+        return (leaves_after, state), record(leaves, loss)
 
     carry = (leaves, optimizer.init(leaves))
     (leaves, _), history = jax.lax.scan(step, carry, jnp.arange(steps + 1) == steps)
@@ -169,8 +167,8 @@ def _norm_keeper(
     layer: ConvLayer, initial: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
     """Scales each output channel of a leaf to the norm that it has now."""
-    norms, scaled = channel_norms, with_channel_norms
+    norms_of, scaled_to = channel_norms, with_channel_norms
     for _ in layer.stack:
-        norms, scaled = jax.vmap(norms), jax.vmap(scaled)
-    kept = norms(layer.read(initial))
-    return lambda leaf: layer.write(scaled(layer.read(leaf), kept))
+        norms_of, scaled_to = jax.vmap(norms_of), jax.vmap(scaled_to)
+    norms = norms_of(layer.read(initial))
+    return lambda leaf: layer.write(scaled_to(layer.read(leaf), norms))

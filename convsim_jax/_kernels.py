@@ -1,9 +1,9 @@
 """Which leaves of a parameter tree are conv kernels, and how they are read."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import chex
 import jax
@@ -23,16 +23,17 @@ from convsim_jax._paths import (
     leaves_by_path,
     map_leaves,
     mask_by_path,
+    numbered,
     summary,
 )
 
 Layout = Literal["HWIO", "OIHW"]
 GroupCounts: TypeAlias = int | Mapping[str, int]
 
-_LEAF_NAME: dict[str, str] = {"HWIO": "kernel", "OIHW": "weight"}
-_SHAPES: dict[str, str] = {
-    "HWIO": "(height, width, in, out)",
-    "OIHW": "(out, in, height, width)",
+# What a kernel is called without mask and layers, and its axes.
+_NAMED: dict[str, tuple[str, str]] = {
+    "HWIO": ("kernel", "(height, width, in, out)"),
+    "OIHW": ("weight", "(out, in, height, width)"),
 }
 
 
@@ -47,24 +48,19 @@ def conv_kernels(
 
     With `layers` they are what the network convolves with. Without, and without a mask,
     they are the leaves of rank 4 that are called `kernel`, as in Flax, or `weight` where
-    `layout="OIHW"`, as in Equinox and PyTorch: then kernels of rank 3 and 5 count only
-    where a mask says so, as an attention layer's `kernel` has rank 3 too, and one of rank
-    5 is a 3-D conv or a scanned stack of 2-D ones. Flax's `ConvLocal`, which shares no
-    weights, and `ConvTranspose(transpose_kernel=True)`, whose last two axes are swapped,
-    have a `kernel` of rank 4 that is none of these. `layers` tells them apart.
+    `layout="OIHW"`, as in Equinox and PyTorch. Names and ranks do not tell 1-D and 3-D
+    kernels from others, nor stacked, transposed and unshared ones: `layers` does.
 
     Args:
-      params: Tree of parameters: Flax Linen's dicts, NNX state, an Equinox module, or any
-        other pytree, its leaves arrays or `jax.ShapeDtypeStruct`s. `None` leaves are
-        passed over.
+      params: Tree of parameters, of any framework; its leaves are arrays or
+        `jax.ShapeDtypeStruct`s, and `None` is passed over.
       mask: Tree of bools with the structure of `params` or a prefix of it, or a function
         that makes one from `params`, as optax has them. Exactly its True leaves count;
         with `layers`, those of them that `layers` has.
       layout: `"HWIO"` for leaves of shape `(*window, C, M)`, `"OIHW"` for
         `(M, C, *window)`; for 1 and 3 spatial axes alike. Not used with `layers`.
-      layers: What `conv_layers` says of the network: which leaves are kernels, where
-        their axes are, and for the functions of a whole network their groups and
-        strides. Entries for leaves that an optax mask hides are passed over.
+      layers: What `conv_layers` says of the network. Entries for leaves that an optax
+        mask hides are passed over.
 
     Returns:
       The kernels as `{path: kernel}`, each in the layout `(*window, C, M)`, a stack of
@@ -82,8 +78,7 @@ def conv_kernels(
       >>> {path: kernel.shape for path, kernel in conv_kernels(params).items()}
       {'conv/kernel': (3, 3, 1, 8)}
     """
-    chosen, leaves = choose_layers(params, mask, layout, layers)
-    return read_kernels(distinct(chosen, leaves), leaves)
+    return choose_kernels(params, mask, layout, layers).distinct().read()
 
 
 def conv_mask(
@@ -99,14 +94,13 @@ def conv_mask(
     itself as well.
 
     Args:
-      params: As in `conv_kernels`.
-      mask: As in `conv_kernels`.
-      layout: As in `conv_kernels`.
-      layers: As in `conv_kernels`.
+      params: Tree of parameters.
+      mask: Tree of bools, or a function that makes one; see `conv_kernels`.
+      layout: `"HWIO"` (Flax) or `"OIHW"` (Equinox, PyTorch); see `conv_kernels`.
+      layers: What `conv_layers` says of the network.
 
     Returns:
-      A tree with the structure of `params`: True for the leaves that `conv_kernels` finds
-      with these arguments.
+      A tree with the structure of `params`: True for the leaves that are conv kernels.
 
     Raises:
       ValueError: As `conv_kernels`.
@@ -117,116 +111,110 @@ def conv_mask(
       {'conv': {'bias': False, 'kernel': True}}
     """
     groups = 1 if layers is None else None  # they do not matter here
-    chosen, _ = choose_layers(params, mask, layout, layers, groups)
-    counting = {layer.path for layer in chosen.values()}
-    return map_leaves(lambda path, _: path in counting, params)
+    leaves = choose_kernels(params, mask, layout, layers, groups).leaves
+    return map_leaves(lambda path, _: path in leaves, params)
 
 
-def choose_layers(
+class Kernels(NamedTuple):
+    """The conv kernels of a tree.
+
+    Attributes:
+      layers: What is known of each, by path; a leaf that is read in two ways has two.
+      leaves: Those that the layers read, by path.
+    """
+
+    layers: dict[str, ConvLayer]
+    leaves: dict[str, jax.Array]
+
+    def read(self) -> dict[str, jax.Array]:
+        """The kernels `(*stack, *window, C, M)`, abstract where the leaves are."""
+
+        def read(layer: ConvLayer) -> jax.Array:
+            leaf = self.leaves[layer.path]
+            abstract = isinstance(leaf, jax.ShapeDtypeStruct)
+            return jax.eval_shape(layer.read, leaf) if abstract else layer.read(leaf)
+
+        return {name: read(layer) for name, layer in self.layers.items()}
+
+    def distinct(self) -> "Kernels":
+        """Without those whose array is under an earlier path as well."""
+        first: dict[int, str] = {}
+        for path, leaf in self.leaves.items():
+            first.setdefault(id(leaf), path)
+        layers = {k: x for k, x in self.layers.items() if x.path in first.values()}
+        return Kernels(layers, {path: self.leaves[path] for path in first.values()})
+
+
+def choose_kernels(
     params: chex.ArrayTree,
     mask: Mask | None = None,
     layout: Layout = "HWIO",
     layers: ConvLayers | None = None,
     feature_group_count: GroupCounts | None = None,
-) -> tuple[dict[str, ConvLayer], dict[str, jax.Array]]:
-    """The layers that count, by path, and the leaves that they read, by path."""
+) -> Kernels:
+    """The kernels that count: read as the network does, or by name, rank and mask."""
     check_choice(layout, "layout", get_args(Layout))
-    if layers is not None and not isinstance(layers, ConvLayers):
-        raise ValueError(f"layers is {layers!r}; expected what conv_layers returns")
-    if layers is not None and feature_group_count is not None:
-        raise ValueError(
-            "feature_group_count is given beside layers, which have the groups already"
-        )
-    leaves = leaves_by_path(params)
-    masked = None if mask is None else mask_by_path(mask, params, leaves)
-    if layers is not None:
-        looked_for = "the leaves of layers"
-        here = _of_this_tree(layers, leaves)
-        chosen = _named(x for x in here if masked is None or masked[x.path])
-        leaves |= {x.path: _checked(leaves[x.path], x.path, x) for x in chosen.values()}
-    else:
+    tree = leaves_by_path(params)
+    masked = None if mask is None else mask_by_path(mask, params, tree)
+    if layers is None:
         looked_for = "leaves for which mask is True"
         if masked is None:
-            name = _LEAF_NAME[layout]
-            looked_for = f"leaves named {name!r} of rank 4, {_SHAPES[layout]}"
-            masked = {path: _is_named(name, path, leaf) for path, leaf in leaves.items()}
+            name, shape = _NAMED[layout]
+            looked_for = f"leaves named {name!r} of rank 4, {shape}"
+            masked = {path: _is_named(name, path, leaf) for path, leaf in tree.items()}
             if layout == "HWIO":
-                warn_of_stacks([path for path in leaves if masked[path]], leaves)
-        leaves |= {path: _checked(leaves[path], path) for path in leaves if masked[path]}
-        chosen = {
-            path: layer_of_layout(path, leaf.shape, layout)
-            for path, leaf in leaves.items()
-            if masked[path]
-        }
+                warn_of_stacks([path for path in tree if masked[path]], tree)
+        leaves = {k: check_kernel(x, k or "params") for k, x in tree.items() if masked[k]}
+        chosen = {k: layer_of_layout(k, x.shape, layout) for k, x in leaves.items()}
         if feature_group_count is None:
             warn_of_depthwise(chosen)
-        chosen = _with_groups(chosen, feature_group_count, leaves)
+        chosen = _with_groups(chosen, feature_group_count, tree)
+    else:
+        looked_for = "the leaves of layers"
+        if not isinstance(layers, ConvLayers):
+            raise ValueError(f"layers is {layers!r}; expected what conv_layers returns")
+        if feature_group_count is not None:
+            raise ValueError(
+                "feature_group_count is given beside layers, which have the groups"
+            )
+        times: Counter[str] = Counter()
+        here = [x for x in _located(layers, tree) if masked is None or masked[x.path]]
+        chosen = {numbered(layer.path, times): layer for layer in here}
+        leaves = {layer.path: _checked(tree[layer.path], layer) for layer in here}
     if not chosen:
         raise ValueError(
-            f"params has no conv kernel: looked for {looked_for}; found {summary(leaves)}"
+            f"params has no conv kernel: looked for {looked_for}; found {summary(tree)}"
         )
-    return chosen, {layer.path: leaves[layer.path] for layer in chosen.values()}
-
-
-def read_kernels(
-    layers: Mapping[str, ConvLayer], leaves: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """The kernels of the layers, abstract where the leaves are."""
-
-    def read(layer: ConvLayer) -> jax.Array:
-        leaf = leaves[layer.path]
-        abstract = isinstance(leaf, jax.ShapeDtypeStruct)
-        return jax.eval_shape(layer.read, leaf) if abstract else layer.read(leaf)
-
-    return {name: read(layer) for name, layer in layers.items()}
-
-
-def distinct(
-    layers: Mapping[str, ConvLayer], leaves: Mapping[str, jax.Array]
-) -> dict[str, ConvLayer]:
-    """The layers without those whose array is under an earlier path as well."""
-    first: dict[int, str] = {}
-    for path, leaf in leaves.items():
-        first.setdefault(id(leaf), path)
-    return {
-        name: layer
-        for name, layer in layers.items()
-        if first[id(leaves[layer.path])] == layer.path
-    }
+    return Kernels(chosen, leaves)
 
 
 def _is_named(name: str, path: str, leaf: Any) -> bool:
     return path.rpartition("/")[2] == name and getattr(leaf, "ndim", 0) == 4
 
 
-def _checked(leaf: Any, path: str, layer: ConvLayer | None = None) -> Any:
-    """A leaf that counts: an array, or what stands for one."""
-    name, abstract = path or "params", isinstance(leaf, jax.ShapeDtypeStruct)
-    if layer is not None:
-        leaf = leaf if abstract else jnp.asarray(leaf)
-        if leaf.shape != layer.leaf:
-            raise ValueError(
-                f"{name} has shape {leaf.shape} in params; layers has it of {layer.leaf}"
-            )
-        check_kernel_type(layer.kernel, leaf.dtype, name)
-    elif abstract:
-        check_kernel_type(leaf.shape, leaf.dtype, name)
-    else:
-        leaf = check_kernel(leaf, name)
+def _checked(leaf: Any, layer: ConvLayer) -> Any:
+    """The leaf that a layer reads, or an error if it cannot."""
+    leaf = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
+    name = layer.path or "params"
+    if leaf.shape != layer.leaf:
+        raise ValueError(
+            f"{name} has shape {leaf.shape} in params; layers has it of {layer.leaf}"
+        )
+    check_kernel_type(layer.kernel, leaf.dtype, name)
     return leaf
 
 
-def _of_this_tree(layers: ConvLayers, leaves: Mapping[str, Any]) -> Iterator[ConvLayer]:
+def _located(layers: ConvLayers, leaves: Mapping[str, Any]) -> Iterator[ConvLayer]:
     """The layers with their paths in this tree, without those whose leaf is hidden.
 
     The tree may be a part of the one that was traced, as Linen's params are of its
     variables: then what all paths begin with is dropped.
     """
-    found = list(layers)
-    first = {layer.path.partition("/")[0] for layer in layers}
-    if len(first) == 1 and not any(has_path(leaves, layer.path) for layer in layers):
-        found = [replace(x, path=x.path.partition("/")[2]) for x in layers]
-    for layer in found:
+    tops = {layer.path.partition("/")[0] for layer in layers}
+    a_part = not any(has_path(leaves, layer.path) for layer in layers)
+    for layer in layers:
+        if len(tops) == 1 and a_part:
+            layer = replace(layer, path=layer.path.partition("/")[2])
         if not has_path(leaves, layer.path):
             raise ValueError(
                 f"layers names {layer.path!r}, which params has not; params has "
@@ -236,39 +224,27 @@ def _of_this_tree(layers: ConvLayers, leaves: Mapping[str, Any]) -> Iterator[Con
             yield layer
 
 
-def _named(layers: Iterable[ConvLayer]) -> dict[str, ConvLayer]:
-    """By path; the second reading of a leaf has `#2` behind it."""
-    named: dict[str, ConvLayer] = {}
-    readings: Counter[str] = Counter()
-    for layer in layers:
-        readings[layer.path] += 1
-        again = f"#{readings[layer.path]}" if readings[layer.path] > 1 else ""
-        named[layer.path + again] = layer
-    return named
-
-
 def _with_groups(
     layers: Mapping[str, ConvLayer], given: GroupCounts | None, leaves: Mapping[str, Any]
 ) -> dict[str, ConvLayer]:
     """The layers with their numbers of groups, checked."""
-    if isinstance(given, Mapping):
-        for path in given:
-            if not has_path(leaves, path):
-                raise ValueError(
-                    f"feature_group_count names {path!r}, which params has not; expected "
-                    f"paths among {', '.join(layers)}"
-                )
-        counts = {path: given.get(path, 1) for path in layers}
-    else:
-        counts = dict.fromkeys(layers, 1 if given is None else given)
-    for path, count in counts.items():
+    one = 1 if given is None else given
+    by_path = one if isinstance(one, Mapping) else dict.fromkeys(layers, one)
+    for path in by_path:
+        if not has_path(leaves, path):
+            raise ValueError(
+                f"feature_group_count names {path!r}, which params has not; expected "
+                f"paths among {', '.join(layers)}"
+            )
+
+    def with_groups(path: str, layer: ConvLayer) -> ConvLayer:
+        count = by_path.get(path, 1)
         if isinstance(count, jax.Array):
             raise ValueError(
                 "feature_group_count is an array; expected an int or {path: int}: with "
                 "optax.inject_hyperparams, name it among the static_args"
             )
-        check_groups(jax.ShapeDtypeStruct(layers[path].kernel, float), count, path)
-    return {
-        path: replace(layer, feature_group_count=int(counts[path]))
-        for path, layer in layers.items()
-    }
+        kernel = jax.ShapeDtypeStruct(layer.kernel, float)
+        return replace(layer, feature_group_count=check_groups(kernel, count, path))
+
+    return {path: with_groups(path, layer) for path, layer in layers.items()}

@@ -38,16 +38,16 @@ class ConvLayer:
     layout: str
     stack: tuple[int, ...]
     kernel: tuple[int, ...]
-    feature_group_count: int
-    strides: tuple[int, ...]
-    dilation: tuple[int, ...]
-    transposed: bool
-    applications: int
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
     # The leaf reshaped to `_factors`, its axes in the `_order`, is the stack of kernels.
     _factors: tuple[int, ...] = dataclasses.field(repr=False)
     _order: tuple[int, ...] = dataclasses.field(repr=False)
+    feature_group_count: int = 1
+    strides: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    transposed: bool = False
+    applications: int = 1
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
 
     @property
     def geometry(self) -> Geometry:
@@ -120,26 +120,16 @@ def layer_of_layout(path: str, leaf: tuple[int, ...], layout: str) -> ConvLayer:
     """A kernel of which nothing is known but its layout, `"HWIO"` or `"OIHW"`."""
     axes = tuple(range(len(leaf)))
     order = axes if layout == "HWIO" else (*axes[2:], 1, 0)
-    ones = (1,) * (len(leaf) - 2)
-    return ConvLayer(
-        path=path,
-        leaf=leaf,
-        layout=layout,
-        stack=(),
-        kernel=tuple(leaf[axis] for axis in order),
-        feature_group_count=1,
-        strides=ones,
-        dilation=ones,
-        transposed=False,
-        applications=1,
-        inputs=(),
-        outputs=(),
-        _factors=leaf,
-        _order=order,
-    )
+    kernel = tuple(leaf[axis] for axis in order)
+    return ConvLayer(path, leaf, layout, (), kernel, _factors=leaf, _order=order)
 
 
 def sizes(shape: tuple[int, ...]) -> str:
+    """A shape as text.
+
+    >>> sizes((3, 3, 16))
+    '3x3x16'
+    """
     return "x".join(map(str, shape))
 
 

@@ -4,6 +4,7 @@ NNX ends the path of a parameter in `.value` in some trees and not in others of 
 model: it is left out, so that what is made from one fits the other.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -68,17 +69,9 @@ def mask_by_path(
     # As optax has it: a mask may be a tree that can be called, such as a module.
     is_function = bool(parts) and all(map(callable, parts))
     values = leaves_by_path(mask(params) if is_function else mask)
-
-    def overlap(path: str, leaf: str) -> bool:
-        """Whether one is the other or inside it; only a hidden leaf has an inside."""
-        return (
-            path in ("", leaf)
-            or leaf.startswith(f"{path}/")
-            or (leaves[leaf] is None and path.startswith(f"{leaf}/"))
-        )
-
+    inner = {path for leaf in leaves for path in upwards(leaf)}
     for path, value in values.items():
-        if not any(overlap(path, leaf) for leaf in leaves):
+        if path not in inner and not has_path(leaves, path):
             raise ValueError(
                 f"mask has a leaf {path!r} that params has not; expected the structure "
                 f"of params or a prefix of it; params has {summary(leaves)}"
@@ -87,15 +80,21 @@ def mask_by_path(
             raise ValueError(f"mask has {value!r} at {path!r}; expected True or False")
 
     def value_of(path: str) -> bool:
-        for prefix in upwards(path):
-            if prefix in values:
-                return bool(values[prefix])
+        for above in upwards(path):
+            if above in values:
+                return bool(values[above])
         raise ValueError(
             f"mask has no leaf for {path!r}; expected the structure of params or a "
             f"prefix of it; mask has {summary(values)}"
         )
 
     return {path: leaf is not None and value_of(path) for path, leaf in leaves.items()}
+
+
+def numbered(path: str, times: Counter[str]) -> str:
+    """The path, counted in `times`: the second time it is `path#2`."""
+    times[path] += 1
+    return path if times[path] == 1 else f"{path}#{times[path]}"
 
 
 def summary(leaves: Mapping[str, Any], most: int = 8) -> str:

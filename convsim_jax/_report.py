@@ -1,27 +1,17 @@
-"""A table of how similar the kernels of each layer are."""
+"""A table of how similar the kernels of each layer are, in NumPy: it compiles nothing."""
 
-from functools import partial
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from convsim_jax._checks import accumulation_dtype
-from convsim_jax._kernels import (
-    GroupCounts,
-    Layout,
-    choose_layers,
-    distinct,
-    read_kernels,
-)
-from convsim_jax._layers import ConvLayer, ConvLayers
-from convsim_jax._matrices import kernel_cosine_similarity, similarity_matrix
-from convsim_jax._norms import inverse_scale, inverse_sqrt
+from convsim_jax._kernels import GroupCounts, Kernels, Layout, choose_kernels
+from convsim_jax._layers import ConvLayer, ConvLayers, sizes
 from convsim_jax._pairs import number_of_pairs
 from convsim_jax._paths import Mask
-from convsim_jax._similarity import Channels, Objective, Pairs
+from convsim_jax._similarity import Channels, Geometry, Objective, Pairs
 from convsim_jax._table import aligned_table
 
 
@@ -70,7 +60,7 @@ class SimilarityReport(NamedTuple):
         rows = [
             [
                 layer.path,
-                "x".join(map(str, layer.shape)),
+                sizes(layer.shape),
                 f"{layer.norm:.4g}",
                 f"{layer.similarity:.4g}",
                 f"{layer.scale_free:.4f}" + ("*" if layer.constant else ""),
@@ -95,9 +85,9 @@ def similarity_report(
 ) -> SimilarityReport:
     r"""Norm and similarity of the kernels of every conv layer, as a table.
 
-    The norm stands beside the similarity because the latter is of degree 4 in the
-    weights: it falls ten-thousandfold where the weights shrink tenfold, and the maps
-    stay as similar as they were. The scale-free column says what is left of the fall.
+    The similarity is of degree 4 in the weights: it falls ten-thousandfold where they
+    shrink tenfold, and the maps stay as similar as they were. Norm and scale-free form
+    stand beside it to tell the two apart.
 
     Args:
       params: Tree of parameters; `conv_kernels` says which leaves count.
@@ -124,102 +114,78 @@ def similarity_report(
     Source: Belmekki et al., arXiv 2411.03226, sections 3 and 4.
     """
     objective = Objective(pairs, channels)
-    chosen, leaves = choose_layers(params, mask, layout, layers, feature_group_count)
-    chosen = distinct(chosen, leaves)
-    kernels: dict[str, Any] = read_kernels(chosen, jax.device_get(leaves))
-    sums = _sums_over_pairs(kernels, chosen, objective)
+    kernels = choose_kernels(params, mask, layout, layers, feature_group_count).distinct()
+    read = Kernels(kernels.layers, jax.device_get(kernels.leaves)).read()
     rows = []
-    for name, layer in chosen.items():
-        constant = _is_constant(layer, objective)
-        counts = _pairs_of(layer, objective.pairs), _pairs_of(layer, "all")
+    for name, stack in read.items():
+        layer = kernels.layers[name]
         for place in np.ndindex(*layer.stack):
             path = name + (f"[{', '.join(map(str, place))}]" if place else "")
-            norm = float(np.linalg.norm(kernels[name][place].astype(np.float64)))
-            raw, scale_free, cosine = sums[name][place]
-            means = scale_free / max(counts[0], 1), cosine / max(counts[1], 1)
-            rows.append(LayerSimilarity(path, layer.kernel, norm, raw, *means, constant))
+            rows.append(
+                _row(path, layer, np.asarray(stack[place], np.float64), objective)
+            )
     return SimilarityReport(rows)
 
 
-def _sums_over_pairs(
-    kernels: dict[str, np.ndarray], layers: dict[str, ConvLayer], objective: Objective
-) -> dict[str, np.ndarray]:
-    """Similarity, scale-free form and absolute cosine, `(*stack, 3)` for each layer.
-
-    Few programs serve all layers. Each group of each kernel is a kernel of its own, and
-    its channels are filled up with zeros to a power of two, which changes no sum.
-    """
-    alike: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}
-    sums: dict[str, np.ndarray] = {}
-    for name, layer in layers.items():
-        sums[name] = np.zeros((*layer.stack, 3))
-        if _pairs_of(layer, "all"):
-            parts = _parts(layer, kernels[name])
-            kind = parts.shape[1:], parts.dtype, layer.geometry[1:]
-            alike.setdefault(kind, {})[name] = parts
-    geometries = tuple(geometry for *_, geometry in alike)
-    stacks = [np.concatenate(list(group.values())) for group in alike.values()]
-    measured = jax.device_get(_measure(stacks, geometries, objective))
-    for values, group in zip(measured, alike.values(), strict=True):
-        ends = np.cumsum([len(parts) for parts in group.values()])
-        for name, of_layer in zip(group, np.split(values, ends[:-1]), strict=True):
-            shape = (*layers[name].stack, layers[name].feature_group_count, 3)
-            sums[name] = of_layer.astype(np.float64).reshape(shape).sum(-2)
-    return sums
-
-
-def _parts(layer: ConvLayer, kernels: np.ndarray) -> np.ndarray:
-    """The groups of a stack of kernels, `(stack * groups, *window, C, M / groups)`."""
-    *shape, M = layer.kernel
-    groups = layer.feature_group_count
-    wide = kernels.astype(accumulation_dtype(kernels.dtype))
-    parts = np.moveaxis(wide.reshape(-1, *shape, groups, M // groups), -2, 1)
-    parts = parts.reshape(-1, *shape, M // groups)
-    fill = [(0, max(1 << (n - 1).bit_length(), 64) - n) for n in parts.shape[-2:]]
-    return np.pad(parts, [(0, 0)] * (parts.ndim - 2) + fill)
-
-
-# A report runs once: what it costs is its compilation.
-_QUICKLY_COMPILED = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-
-
-@partial(jax.jit, static_argnums=(1, 2), compiler_options=_QUICKLY_COMPILED)
-def _measure(
-    stacks: list[jax.Array], geometries: tuple[Any, ...], objective: Objective
-) -> list[jax.Array]:
-    return [
-        jax.lax.map(partial(_sums, objective, strides or 1, transposed), stack)
-        for stack, (strides, transposed) in zip(stacks, geometries, strict=True)
-    ]
-
-
-def _sums(
-    objective: Objective, strides: Any, transposed: bool, kernel: jax.Array
-) -> jax.Array:
-    """Of similarity, scale-free form and absolute cosine, over the pairs of one group."""
-    scale = inverse_scale(kernel)
-    matrix = similarity_matrix(
-        kernel * scale,
-        channels=objective.channels,
-        strides=strides,
-        transposed=transposed,
+def _row(
+    path: str, layer: ConvLayer, kernel: np.ndarray, objective: Objective
+) -> LayerSimilarity:
+    groups, M = layer.feature_group_count, layer.kernel[-1]
+    size, sums = M // groups, np.zeros(3)
+    norms = np.linalg.norm(kernel.reshape(-1, M), axis=0)
+    units = np.split(kernel / np.where(norms > 0, norms, 1), groups, -1)
+    every_pair = np.triu(np.ones((size, size)), 1)
+    chosen = np.eye(size, k=1) if objective.pairs == "adjacent" else every_pair
+    for unit, norm in zip(units, np.split(norms, groups), strict=True):
+        matrix = _similarities(unit, layer.geometry, objective.channels)
+        own = np.sqrt(np.diagonal(matrix))
+        scale = 1 / np.where(own > 0, own, 1)
+        raw, cosine = norm**2, unit.reshape(-1, size)
+        sums += [
+            raw @ (matrix * chosen) @ raw,
+            scale @ (matrix * chosen) @ scale,
+            np.sum(np.abs(cosine.T @ cosine) * every_pair),
+        ]
+    adjacent = objective.pairs == "adjacent"
+    counts = [groups * number_of_pairs(size, adjacent=x) for x in (adjacent, False)]
+    return LayerSimilarity(
+        path,
+        layer.kernel,
+        float(np.linalg.norm(kernel)),
+        float(sums[0]),
+        float(sums[1] / max(counts[0], 1)),
+        float(sums[2] / max(counts[1], 1)),
+        _is_constant(layer, objective),
     )
-    square = jnp.square(scale.reshape(-1))
-    back = jnp.where(square > 0, 1.0 / jnp.where(square > 0, square, 1.0), 0.0)
-    to_one = inverse_sqrt(jnp.diagonal(matrix))
-    upper = jnp.triu(matrix, 1)
-    pairs = upper - jnp.triu(matrix, 2) if objective.pairs == "adjacent" else upper
-    cosine = jnp.abs(jnp.triu(kernel_cosine_similarity(kernel), 1))
-    return jnp.stack([back @ pairs @ back, to_one @ pairs @ to_one, cosine.sum()])
 
 
-def _pairs_of(layer: ConvLayer, pairs: str) -> int:
-    size = layer.kernel[-1] // layer.feature_group_count
-    of_group = number_of_pairs(size, adjacent=pairs == "adjacent")
-    return layer.feature_group_count * of_group
+def _similarities(
+    kernel: np.ndarray, geometry: Geometry, channels: Channels
+) -> np.ndarray:
+    """`similarity_matrix` of one group by Parseval's identity, from the spectra.
+
+    A strided convolution has as many kernels as there are phases of its window.
+    """
+    *window, C, M = kernel.shape
+    strides = geometry.strides or (1,) * len(window)
+    steps = [-(-n // s) for n, s in zip(window, strides, strict=True)]
+    fill = [(0, q * s - n) for n, q, s in zip(window, steps, strides, strict=True)]
+    split = [size for pair in zip(steps, strides, strict=True) for size in pair]
+    phases = np.pad(kernel, [*fill, (0, 0), (0, 0)]).reshape(*split, C, M)
+    lags = [2 * q - 1 for q in steps]
+    spectra = np.fft.fftn(phases, lags, range(0, len(split), 2))
+    of_phases = range(1, len(split), 2)
+    spectra = np.moveaxis(spectra, of_phases, range(len(of_phases))).reshape(
+        -1, *lags, C, M
+    )
+    if geometry.transposed:
+        planes = spectra[:, None] * spectra[None].conj()
+    else:
+        planes = np.sum(np.abs(spectra) ** 2, 0)
+    if channels == "cross":
+        planes = planes.sum(-2)
+    columns = planes.reshape(-1, M)
+    return (columns.T.conj() @ columns).real / math.prod(lags)
 
 
 def _is_constant(layer: ConvLayer, objective: Objective) -> bool:
@@ -227,6 +193,6 @@ def _is_constant(layer: ConvLayer, objective: Objective) -> bool:
     window, geometry = layer.kernel[:-2], layer.geometry
     strides = geometry.strides or (1,) * len(window)
     one_lag = all(n <= s for n, s in zip(window, strides, strict=True))
-    of_power = max(window) == 1 or (one_lag and not geometry.transposed)
-    cross = objective.channels == "cross" and of_power
-    return cross or not _pairs_of(layer, objective.pairs)
+    only_norms = max(window) == 1 or (one_lag and not geometry.transposed)
+    alone = layer.kernel[-1] == layer.feature_group_count
+    return alone or (objective.channels == "cross" and only_norms)

@@ -1,8 +1,8 @@
 """Evaluates a traced function and hands out values that it computes on the way."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jax.extend.core import (
 )
 
 from convsim_jax._convolution import bias_of, convolved, lone_convolution
+from convsim_jax._trace import split_scan
 
 # As in `_trace.Convolution`: number of an equation, of its body, of an equation in it...
 Position: TypeAlias = tuple[int, ...]
@@ -51,11 +52,13 @@ def evaluate(
     jaxpr = program.jaxpr
     known = dict(zip(jaxpr.constvars, program.consts, strict=True))
     known |= zip(jaxpr.invars, arguments, strict=True)
-    last_use = {v: n for n, equation in enumerate(jaxpr.eqns) for v in _read_by(equation)}
-    last_use |= dict.fromkeys(filter(_is_variable, jaxpr.outvars), len(jaxpr.eqns))
+    last_use = {
+        v: n for n, equation in enumerate(jaxpr.eqns) for v in _variables(equation.invars)
+    }
+    last_use |= dict.fromkeys(_variables(jaxpr.outvars), len(jaxpr.eqns))
 
     def value(variable: Any) -> Any:
-        return known[variable] if _is_variable(variable) else variable.val
+        return variable.val if isinstance(variable, Literal) else known[variable]
 
     found: dict[str, jax.Array] = {}
     biases: dict[int, tuple[str, int]] = {}
@@ -69,20 +72,18 @@ def evaluate(
             found[name] = maps
             if bias := bias_of(jaxpr, number, maps.shape[-1]):
                 biases[bias[0]] = name, bias[1]
-        elif () in inside:
-            results = _evaluated(jaxpr, equation, operands)
-            found[inside[()]] = results[0]
-        elif inside:
+        elif inside and () not in inside:
             results, more = _of_bodies(equation, inside, stop_gradient, operands)
             found |= more
         else:
             results = _evaluated(jaxpr, equation, operands)
+            found |= dict.fromkeys(inside.values(), results[0])
         if number in biases:
             name, operand = biases[number]
             ones = (1,) * (found[name].ndim - 1)
             found[name] = found[name] + jnp.reshape(operands[operand], (*ones, -1))
         known.update(zip(equation.outvars, results, strict=True))
-        for variable in _read_by(equation):  # not to hold what is of no more use
+        for variable in _variables(equation.invars):  # not to hold what is of no more use
             if last_use[variable] == number:
                 del known[variable]
     return [value(variable) for variable in jaxpr.outvars], found
@@ -97,12 +98,8 @@ def names(program: Jaxpr, position: Position = ()) -> Iterator[tuple[Position, J
             yield from names(inner, (*position, number, body))
 
 
-def _is_variable(operand: Var | Literal) -> TypeGuard[Var]:
-    return not isinstance(operand, Literal)
-
-
-def _read_by(equation: JaxprEqn) -> set[Var]:
-    return set(filter(_is_variable, equation.invars))
+def _variables(operands: Iterable[Var | Literal]) -> set[Var]:
+    return {x for x in operands if not isinstance(x, Literal)}
 
 
 def _inside(taps: Taps, number: int) -> Taps:
@@ -111,7 +108,7 @@ def _inside(taps: Taps, number: int) -> Taps:
 
 def _evaluated(jaxpr: Jaxpr, equation: JaxprEqn, operands: list[Any]) -> list[Any]:
     pairs = zip(equation.invars, operands, strict=True)
-    given = {variable: operand for variable, operand in pairs if _is_variable(variable)}
+    given = {v: operand for v, operand in pairs if not isinstance(v, Literal)}
     alone = jaxpr.replace(
         constvars=[], invars=list(given), outvars=equation.outvars, eqns=[equation]
     )
@@ -129,18 +126,15 @@ def _of_bodies(
         return partial(evaluate, program, _inside(taps, number), stop_gradient)
 
     if name == "scan":
-        consts = params["num_consts"]
-        xs = consts + params["num_carry"]
-        of_one_pass = body(params["jaxpr"])
+        consts, carry, xs = split_scan(equation, operands)
+        one_pass = body(params["jaxpr"])
 
-        def one_pass(carry: list[Any], x: list[Any]) -> tuple[list[Any], Any]:
-            results, found = of_one_pass(*operands[:consts], *carry, *x)
+        def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], Any]:
+            results, found = one_pass(*consts, *carry, *x)
             return results[: len(carry)], (results[len(carry) :], found)
 
         options = {key: params[key] for key in ("length", "reverse", "unroll")}
-        carry, (ys, found) = lax.scan(
-            one_pass, operands[consts:xs], operands[xs:], **options
-        )
+        carry, (ys, found) = lax.scan(step, carry, xs, **options)
         return [*carry, *ys], found
     if name == "cond":
         index, *operands = operands
@@ -151,10 +145,8 @@ def _of_bodies(
 
         def with_zeros(branch: Callable[..., Evaluated], *operands: Any) -> Evaluated:
             results, found = branch(*operands)
-            return results, {
-                name: found.get(name, jnp.zeros(x.shape, x.dtype))
-                for name, x in shapes.items()
-            }
+            zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
+            return results, zeros | found
 
         return lax.switch(index, [partial(with_zeros, b) for b in branches], *operands)
     if name not in _CALLS:

@@ -1,6 +1,5 @@
 """The similarity of a whole network: small kernels of one shape are vmapped over."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,14 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from convsim_jax._checks import accumulation_dtype
-from convsim_jax._kernels import (
-    GroupCounts,
-    Layout,
-    choose_layers,
-    distinct,
-    read_kernels,
-)
-from convsim_jax._layers import ConvLayer, ConvLayers
+from convsim_jax._kernels import GroupCounts, Kernels, Layout, choose_kernels
+from convsim_jax._layers import ConvLayers
 from convsim_jax._paths import Mask
 from convsim_jax._similarity import Channels, Objective, Pairs, similarity_of
 
@@ -69,27 +62,24 @@ def total_similarity(
     Source: Belmekki et al., arXiv 2411.03226, section 3.
     """
     objective = Objective(pairs, channels, normalize)
-    chosen, leaves = choose_layers(params, mask, layout, layers, feature_group_count)
-    total = sum_over_layers(distinct(chosen, leaves), leaves, objective)
-    dtypes = {leaf.dtype for leaf in leaves.values()}
+    kernels = choose_kernels(params, mask, layout, layers, feature_group_count)
+    total = sum_over_layers(kernels.distinct(), objective)
+    dtypes = {leaf.dtype for leaf in kernels.leaves.values()}
     return total.astype(dtypes.pop()) if len(dtypes) == 1 else total
 
 
 def sum_over_layers(
-    layers: Mapping[str, ConvLayer],
-    leaves: Mapping[str, jax.Array],
-    objective: Objective,
-    max_stacked_size: int | None = None,
+    kernels: Kernels, objective: Objective, most: int = MAX_STACKED_SIZE
 ) -> jax.Array:
-    """The sum, in the widest accumulation dtype."""
-    most = MAX_STACKED_SIZE if max_stacked_size is None else max_stacked_size
+    """The sum, in the widest accumulation dtype; stacks have `most` weights a kernel."""
     alike: dict[tuple[Any, ...], list[jax.Array]] = {}
-    for name, kernels in read_kernels(layers, leaves).items():
-        alone = name if kernels.size > most else ""
-        kind = layers[name].geometry, len(layers[name].stack), alone
-        typed = kernels.shape, kernels.dtype, jax.typeof(kernels).sharding
-        alike.setdefault((*kind, *typed), []).append(kernels)
-    dtypes = [accumulation_dtype(leaf.dtype) for leaf in leaves.values()]
+    for name, kernel in kernels.read().items():
+        layer = kernels.layers[name]
+        alone = name if kernel.size > most else ""
+        typed = kernel.shape, kernel.dtype, jax.typeof(kernel).sharding
+        kind = (layer.geometry, len(layer.stack), alone, *typed)
+        alike.setdefault(kind, []).append(kernel)
+    dtypes = [accumulation_dtype(leaf.dtype) for leaf in kernels.leaves.values()]
     widest = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
     total = jnp.zeros((), widest)
     for (geometry, stack_axes, *_), group in alike.items():
@@ -97,7 +87,6 @@ def sum_over_layers(
         several = len(group) > 1
         for _ in range(stack_axes + several):
             similarity = jax.vmap(similarity)
-        total += (
-            similarity(jnp.stack(group) if several else group[0]).sum().astype(widest)
-        )
+        stack = jnp.stack(group) if several else group[0]
+        total += similarity(stack).sum().astype(widest)
     return total

@@ -10,7 +10,7 @@ parts of an axis have no single origin.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
@@ -32,6 +32,10 @@ class Origin(NamedTuple):
     leaf: int | None
     stack: tuple[Factor, ...] = ()
     axes: tuple[tuple[Factor, ...] | None, ...] = ()
+
+    def with_axes(self, axes: Iterable[tuple[Factor, ...] | None]) -> "Origin":
+        """The same part of the leaf, its axes standing elsewhere."""
+        return self._replace(axes=tuple(axes))
 
     @property
     def size(self) -> int:
@@ -62,11 +66,10 @@ class Convolution(NamedTuple):
 
 
 Value: TypeAlias = Origin | None  # None: it depends on no leaf
-Visit: TypeAlias = Callable[[Convolution], None]
 
 _MIXED = Origin(None)
 # fmt: off
-_UNARY = {
+_SAME_ENTRIES = {
     "copy", "copy_p", "device_put", "mesh_cast", "optimization_barrier", "pcast", "pvary",
     "reshard", "rev", "sharding_constraint", "stop_gradient",
 }
@@ -92,11 +95,10 @@ def convolutions(program: ClosedJaxpr, leaves: int) -> list[Convolution]:
     """
     found: list[Convolution] = []
     arguments: list[Value] = [
-        _whole(number, shape_of(variable))
-        for number, variable in enumerate(program.jaxpr.invars[:leaves])
+        _whole(number, aval.shape) if number < leaves else None
+        for number, aval in enumerate(program.in_avals)
     ]
-    arguments += [None] * (len(program.jaxpr.invars) - leaves)
-    _walk(program.jaxpr, arguments, found.append, (), 1)
+    _walk(program.jaxpr, arguments, found, (), 1)
     return found
 
 
@@ -109,11 +111,11 @@ def _whole(leaf: int, shape: Sequence[int]) -> Origin:
 def _walk(
     jaxpr: Jaxpr,
     arguments: Sequence[Value],
-    visit: Visit | None,
+    found: list[Convolution],
     position: tuple[int, ...],
     times: int,
 ) -> list[Value]:
-    """Origins of a body's results; every convolution on the way is visited."""
+    """Origins of a body's results; its convolutions are added to those found."""
     known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
 
     def origin(variable: Any) -> Value:
@@ -121,165 +123,137 @@ def _walk(
 
     for number, equation in enumerate(jaxpr.eqns):
         operands = [origin(variable) for variable in equation.invars]
-        if all(operand is None for operand in operands):
+        if not any(operands):
             continue
         here = (*position, number)
-        results = _results(equation, operands, visit, here, times)
+        results = _of_bodies(equation, operands, found, here, times)
+        if equation.primitive.name in _SAME_ENTRIES:
+            results = operands
+        elif results is None:
+            alone = len(equation.outvars) == 1
+            one = _result(equation, operands) if alone else _MIXED
+            results = [one] * len(equation.outvars)
         known.update(zip(equation.outvars, results, strict=True))
-        if equation.primitive.name == "conv_general_dilated" and visit:
-            kernel = operands[1]
-            if kernel is not None:
-                visit(Convolution(here, equation, kernel, times))
+        if equation.primitive.name == "conv_general_dilated" and operands[1]:
+            found.append(Convolution(here, equation, operands[1], times))
     return [origin(variable) for variable in jaxpr.outvars]
 
 
-def _results(
+def _of_bodies(
     equation: JaxprEqn,
     operands: list[Value],
-    visit: Visit | None,
+    found: list[Convolution],
     position: tuple[int, ...],
     times: int,
-) -> list[Value]:
+) -> list[Value] | None:
+    """Origins of what a loop, a branching or a call results in; None of others."""
     name, params = equation.primitive.name, equation.params
-
-    def body(
-        jaxpr: ClosedJaxpr,
-        values: list[Value],
-        visit: Visit | None = visit,
-        number: int = 0,
-    ) -> list[Value]:
-        length = params.get("length", 1)
-        return _walk(jaxpr.jaxpr, values, visit, (*position, number), times * length)
-
-    if name == "scan":
-        first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
-        consts, carry = operands[:first], operands[first:last]
-        xs = [x and _one_entry(x, 0, drop=True) for x in operands[last:]]
-        loop = params["jaxpr"]
-        carry = _fixed_point(lambda c: body(loop, consts + c + xs, None), carry)
-        results = body(loop, consts + carry + xs)
-        stacked = [y and _MIXED for y in results[len(carry) :]]
-        return [*carry, *stacked]
-    if name == "while":
-        consts = operands[params["cond_nconsts"] :][: params["body_nconsts"]]
-        carry = operands[params["cond_nconsts"] + params["body_nconsts"] :]
-        loop = params["body_jaxpr"]
-        carry = _fixed_point(lambda c: body(loop, consts + c, None), carry)
-        body(loop, consts + carry)
-        return carry
     if name == "cond":
         branches = [
-            body(branch, operands[1:], number=number)
+            _walk(branch.jaxpr, operands[1:], found, (*position, number), times)
             for number, branch in enumerate(params["branches"])
         ]
         return [_agreed(results) for results in zip(*branches, strict=True)]
+    if name in ("scan", "while"):
+        if name == "scan":
+            loop, passes = params["jaxpr"].jaxpr, times * params["length"]
+            consts, carry, xs = split_scan(equation, operands)
+        else:
+            loop, passes = params["body_jaxpr"].jaxpr, times
+            end = params["cond_nconsts"] + params["body_nconsts"]
+            consts, carry, xs = operands[params["cond_nconsts"] : end], operands[end:], []
+        entries = [x and _one_entry(x, 0, drop=True) for x in xs]
+
+        def one_pass(carry: list[Value], found: list[Convolution]) -> list[Value]:
+            values = consts + carry + entries
+            return _walk(loop, values, found, (*position, 0), passes)
+
+        before = None
+        while carry != before:  # until it is true on entry and after every pass
+            before, results = carry, one_pass(carry, [])
+            carry = [_agreed(pair) for pair in zip(carry, results, strict=False)]
+        ys = one_pass(carry, found)[len(carry) :]
+        return carry + [y and _MIXED for y in ys]
     bodies = list(jaxprs_in_params(params))
-    if len(bodies) == 1 and len(bodies[0].invars) == len(operands):
-        inner = bodies[0]
-        values = list(map(_if_one_shape, operands, equation.invars, inner.invars))
-        results = _walk(inner, values, visit, (*position, 0), times)
-        return list(map(_if_one_shape, results, inner.outvars, equation.outvars))
-    if name in _UNARY:
-        return operands
-    tainted = any(operand is not None for operand in operands)
-    if len(equation.outvars) > 1 or not tainted:
-        return [_MIXED if tainted else None] * len(equation.outvars)
-    return [_result(equation, operands)]
+    if len(bodies) != 1 or len(bodies[0].invars) != len(operands):
+        return None
+    values = list(map(_if_one_shape, operands, equation.invars, bodies[0].invars))
+    results = _walk(bodies[0], values, found, (*position, 0), times)
+    return list(map(_if_one_shape, results, bodies[0].outvars, equation.outvars))
 
 
 def _result(equation: JaxprEqn, operands: list[Value]) -> Origin:
-    """Of an equation with one result, that depends on a leaf."""
+    """Of an equation that depends on a leaf."""
     name, params = equation.primitive.name, equation.params
-    shape = shape_of(equation.outvars[0])
+    before, shape = (shape_of(x[0]) for x in (equation.invars, equation.outvars))
     if name in _ELEMENTWISE:
         known = [
             operand
             for operand, variable in zip(operands, equation.invars, strict=True)
-            if operand is not None and shape_of(variable) == shape
+            if operand and shape_of(variable) == shape
         ]
         largest = max((operand.size for operand in known), default=0)
-        return _agreed([o for o in known if o.size == largest]) or _MIXED
+        return _agreed([x for x in known if x.size == largest]) or _MIXED
     source = operands[0]
     if source is None or source.leaf is None:
         return _MIXED
-    before = shape_of(equation.invars[0])
+    axes = source.axes
     if name == "transpose":
-        return _transposed(source, params["permutation"])
+        return source.with_axes(axes[axis] for axis in params["permutation"])
     if name == "reshape":  # vmap asks for a transposition with it
-        return _reshaped(_transposed(source, params["dimensions"]), shape)
-    if name == "squeeze":
-        return _without(source, params["dimensions"])
+        order = params["dimensions"] or range(len(axes))
+        return _reshaped(source.with_axes(axes[axis] for axis in order), shape)
+    if name == "squeeze" or (name.startswith("reduce_") and "axes" in params):
+        dropped = params["dimensions" if name == "squeeze" else "axes"]
+        return source.with_axes(x for n, x in enumerate(axes) if n not in dropped)
     if name == "broadcast_in_dim":
-        axes: list[tuple[Factor, ...] | None] = [() if n == 1 else None for n in shape]
-        for axis, target in enumerate(params["broadcast_dimensions"]):
-            if before[axis] == shape[target]:
-                axes[target] = source.axes[axis]
-        return source._replace(axes=tuple(axes))
+        from_axis = {t: n for n, t in enumerate(params["broadcast_dimensions"])}
+        return source.with_axes(
+            axes[from_axis[t]]
+            if t in from_axis and before[from_axis[t]] == n
+            else (() if n == 1 else None)
+            for t, n in enumerate(shape)
+        )
     if name in ("slice", "dynamic_slice"):
-        for axis, (n, kept) in enumerate(zip(before, shape, strict=True)):
-            if kept not in (1, n):
+        for axis, (n, left) in enumerate(zip(before, shape, strict=True)):
+            if left not in (1, n):
                 return _MIXED
-            if kept < n:
+            if left < n:
                 source = _one_entry(source, axis)
         return source
-    if name.startswith("reduce_") and "axes" in params:
-        return _without(source, params["axes"])
     return _MIXED
-
-
-def _transposed(origin: Origin, order: Sequence[int] | None) -> Origin:
-    if order is None:
-        return origin
-    return origin._replace(axes=tuple(origin.axes[axis] for axis in order))
-
-
-def _without(origin: Origin, dropped: Sequence[int]) -> Origin:
-    axes = (axis for number, axis in enumerate(origin.axes) if number not in dropped)
-    return origin._replace(axes=tuple(axes))
 
 
 def _one_entry(origin: Origin, axis: int, drop: bool = False) -> Origin:
     """One entry along an axis, which is left as one of size 1 or dropped."""
     if origin.leaf is None:
         return origin
-    left: tuple[tuple[Factor, ...], ...] = () if drop else ((),)
+    stack, left = origin.stack + (origin.axes[axis] or ()), () if drop else ((),)
     axes = (*origin.axes[:axis], *left, *origin.axes[axis + 1 :])
-    return origin._replace(stack=origin.stack + (origin.axes[axis] or ()), axes=axes)
+    return Origin(origin.leaf, stack, axes)
 
 
 def _reshaped(origin: Origin, shape: Sequence[int]) -> Origin:
     """The leaf's axes dealt out to the new ones; an axis is split where it has to be."""
-    if any(axis is None for axis in origin.axes):
+    if None in origin.axes:
         return _MIXED
     factors = [factor for axis in origin.axes for factor in axis or ()][::-1]
     axes = []
     for n in shape:
-        axis = []
+        axis: list[Factor] = []
         while n > 1:
             size, stride = factors.pop()
             common = math.gcd(n, size)
             if common not in (n, size):
                 return _MIXED
-            axis.append((common, stride * (size // common)))
             if common < size:
                 factors.append((size // common, stride))
-            n //= common
+            n, stride = n // common, stride * (size // common)
+            if axis and axis[-1][1] == common * stride:  # one stretch of the leaf
+                common *= axis.pop()[0]
+            axis.append((common, stride))
         axes.append(tuple(axis))
-    return origin._replace(axes=tuple(axes))
-
-
-def _fixed_point(
-    step: Callable[[list[Value]], list[Value]], carry: list[Value]
-) -> list[Value]:
-    """What is true of a loop's carry on entry and after every pass."""
-    while True:
-        results = step(carry)
-        agreed = [
-            _agreed(pair) for pair in zip(carry, results[: len(carry)], strict=True)
-        ]
-        if agreed == carry:
-            return carry
-        carry = agreed
+    return origin.with_axes(axes)
 
 
 def _agreed(values: Sequence[Value]) -> Value:
@@ -291,6 +265,23 @@ def _agreed(values: Sequence[Value]) -> Value:
 def _if_one_shape(value: Value, outside: Any, inside: Any) -> Value:
     """Inside `shard_map` a sharded value has another shape."""
     return value if shape_of(outside) == shape_of(inside) else value and _MIXED
+
+
+def split_scan(equation: JaxprEqn, operands: list[Any]) -> tuple[list[Any], ...]:
+    """The operands of a scan that are constants, carry, and scanned over.
+
+    Only those that are scanned over have an axis more than in the body: so they are told
+    apart in every version of JAX.
+    """
+    body = equation.params["jaxpr"].jaxpr
+
+    def not_scanned(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+        pairs = zip(outside, inside, strict=True)
+        return sum(len(shape_of(x)) == len(shape_of(y)) for x, y in pairs)
+
+    last = not_scanned(equation.invars, body.invars)
+    first = last - not_scanned(equation.outvars, body.outvars)
+    return operands[:first], operands[first:last], operands[last:]
 
 
 def shape_of(variable: Any) -> tuple[int, ...]:

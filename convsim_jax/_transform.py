@@ -1,7 +1,6 @@
 """An optax transformation that adds the gradient of Convolutional Similarity."""
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from convsim_jax._checks import accumulation_dtype, check_strength
-from convsim_jax._kernels import GroupCounts, Layout, choose_layers
-from convsim_jax._layers import ConvLayer, ConvLayers
+from convsim_jax._kernels import GroupCounts, Kernels, Layout, choose_kernels
+from convsim_jax._layers import ConvLayers
 from convsim_jax._paths import Mask, leaves_by_path, map_leaves
 from convsim_jax._similarity import Channels, Objective, Pairs
 from convsim_jax._total import sum_over_layers
@@ -87,8 +86,8 @@ def add_convolutional_similarity(
     if not callable(strength) and not isinstance(strength, jax.core.Tracer):
         check_strength(strength)
 
-    def chosen(params: Any) -> tuple[dict[str, ConvLayer], dict[str, jax.Array]]:
-        return choose_layers(params, mask, layout, layers, feature_group_count)
+    def chosen(params: optax.Params) -> Kernels:
+        return choose_kernels(params, mask, layout, layers, feature_group_count)
 
     def init(params: optax.Params) -> AddConvolutionalSimilarityState:
         chosen(params)  # a wrong tree is found here, not at the first update
@@ -104,16 +103,21 @@ def add_convolutional_similarity(
                 "params is None; add_convolutional_similarity needs the parameters: call "
                 "update(updates, state, params)"
             )
-        found, leaves = chosen(params)
-        present = {k for k, leaf in leaves_by_path(updates).items() if leaf is not None}
-        moving = {name: layer for name, layer in found.items() if layer.path in present}
+        kernels = chosen(params)
+        given = leaves_by_path(updates)
+        moving = {
+            k: x for k, x in kernels.layers.items() if given.get(x.path) is not None
+        }
         # Half precisions are widened before, so that the gradient is added unrounded.
         wide = {
             path: leaf.astype(accumulation_dtype(leaf.dtype))
-            for path, leaf in leaves.items()
-            if path in present
+            for path, leaf in kernels.leaves.items()
+            if given.get(path) is not None
         }
-        loss = partial(sum_over_layers, moving, objective=objective)
+
+        def loss(leaves: dict[str, jax.Array]) -> jax.Array:
+            return sum_over_layers(Kernels(moving, leaves), objective)
+
         gradients = jax.grad(loss)(wide) if wide else {}
         s = strength(state.count) if callable(strength) else strength
 
@@ -126,8 +130,7 @@ def add_convolutional_similarity(
             scaled = jnp.asarray(s).astype(wide) * gradient.astype(wide)
             return (update.astype(wide) + scaled).astype(update.dtype)
 
-        updates = map_leaves(add, updates)
         count = optax.safe_increment(state.count)
-        return updates, AddConvolutionalSimilarityState(count)
+        return map_leaves(add, updates), AddConvolutionalSimilarityState(count)
 
     return optax.GradientTransformation(init, update)

@@ -1,5 +1,6 @@
 """The feature maps of a network, of any framework, beside its output."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 
 from convsim_jax._conv_layers import trace, uses
 from convsim_jax._layers import ConvLayer
+from convsim_jax._paths import numbered
 from convsim_jax._taps import evaluate
 
 
@@ -67,12 +69,12 @@ def with_feature_maps(
     def with_maps(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, jax.Array]]:
         params, *others = args
         traced = trace(apply, params, others, kwargs)
-        taps: dict[tuple[int, ...], str] = {}
-        times: dict[str, int] = {}
-        for convolution, layer in uses(traced):
-            if isinstance(layer, ConvLayer) and (wanted is None or layer.path in wanted):
-                n = times[layer.path] = times.get(layer.path, 0) + 1
-                taps[convolution.position] = layer.path + (f"#{n}" if n > 1 else "")
+        times: Counter[str] = Counter()
+        taps = {
+            convolution.position: numbered(layer.path, times)
+            for convolution, layer in uses(traced)
+            if isinstance(layer, ConvLayer) and (wanted is None or layer.path in wanted)
+        }
         if not taps:
             raise ValueError(
                 "apply has no convolution whose kernel comes from a leaf of params"

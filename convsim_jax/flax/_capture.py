@@ -5,13 +5,13 @@ of the model are given a class that marks what they return. A mark is a name in 
 program, at which its evaluation hands the value out.
 """
 
-import dataclasses
 import functools
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from flax import errors, nnx
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
+from convsim_jax._paths import numbered
 from convsim_jax._taps import evaluate, names
 from convsim_jax._trace import shape_of
 
@@ -45,19 +46,12 @@ EVALUATION_MODE = {
 _serial_number = itertools.count()
 
 
-@dataclasses.dataclass
-class _Application:
-    """A call of a conv layer; `output` moves on to that of its normalization."""
+class _Call(NamedTuple):
+    """A call of a conv layer, and the array that holds its maps."""
 
     path: str
-    output: jax.Array
-    shape: tuple[int, ...]
-    batch_axes: int
-
-    def passes(self, maps: jax.Array) -> jax.Array:
-        """Maps of each pass of the scans around it, with a single batch axis."""
-        batch, sides = self.shape[: self.batch_axes], self.shape[self.batch_axes :]
-        return maps.reshape(-1, math.prod(batch), *sides)
+    maps: jax.Array
+    shape: tuple[int, ...]  # of one pass, with a single batch axis
 
 
 class _Marker:
@@ -68,67 +62,66 @@ class _Marker:
         # A new one each time: a trace that nn.jit or nnx.jit has kept has others.
         self.prefix = f"feature_maps_{next(_serial_number)}_"
         self.layers: dict[str, str] = {}
-        self.applications: list[_Application] = []
+        self.calls: list[_Call] = []
 
-    def mark(
-        self, path: Sequence[Any], layer: Any, inputs: Sequence[Any], output: Any
-    ) -> Any:
+    def mark(self, path: tuple[Any, ...], layer: Any, inputs: Any, output: Any) -> Any:
         """What the layer returns, with a mark if it is a conv layer or normalizes one."""
-        name = "/".join(map(str, path)) or self.model
+        name, kind = "/".join(map(str, path)) or self.model, "norm"
         self.layers.setdefault(name, type(layer).__name__)
         if issubclass(type(layer), CONV_LAYERS):
-            batch_axes = output.ndim - np.size(layer.kernel_size) - 1
-            shape = output.shape
-            self.applications.append(_Application(name, output, shape, batch_axes))
-            inputs = [output]
+            sides = output.shape[-np.size(layer.kernel_size) - 1 :]
+            shape = math.prod(output.shape[: -len(sides)]), *sides
+            self.calls.append(_Call(name, output, shape))
+            inputs, kind = [output], "conv"
         elif not isinstance(layer, NORM_LAYERS):
             return output
-        for number, application in enumerate(self.applications):
-            if any(array is application.output for array in inputs):
-                kind = "norm" if application.output is not output else "conv"
+        for number, call in enumerate(self.calls):
+            if any(array is call.maps for array in inputs):
                 output = checkpoint_name(output, f"{self.prefix}{number}_{kind}")
-                application.output = output
+                self.calls[number] = call._replace(maps=output)
         return output
 
     def captured(
         self, function: Callable[..., Any], *arguments: Any
     ) -> dict[str, jax.Array]:
-        """The maps of each application, in order, that calling the function marks."""
+        """The maps of each call, in order, that calling the function marks."""
         program = jax.make_jaxpr(function)(*arguments)
-        if not self.applications:
+        if not self.calls:
             layers = (f"{path} ({kind})" for path, kind in self.layers.items())
             raise ValueError(
                 f"no conv layer is applied by {self.model}: looked for Conv, ConvLocal "
                 f"and ConvTranspose among {', '.join(layers) or 'no layer at all'}"
             )
-        marks: list[tuple[_Application, tuple[int, ...]]] = []
+        marks: list[tuple[int, tuple[int, ...]]] = []
         for position, equation in names(program.jaxpr):
-            name = equation.params["name"]
-            if not name.startswith(self.prefix):
+            if not equation.params["name"].startswith(self.prefix):
                 continue
-            call, kind = name.removeprefix(self.prefix).split("_")
-            application = self.applications[int(call)]
+            text, kind = equation.params["name"].removeprefix(self.prefix).split("_")
+            number = int(text)
             if kind == "norm":  # of the latest conv layer's output of that mark
-                latest = max(n for n, (of, _) in enumerate(marks) if of is application)
-                marks[latest] = application, position
+                before = [n for n, mark in enumerate(marks) if mark[0] == number]
+                marks[before[-1]] = number, position
             else:
-                marks.append((application, position))
-            if shape_of(equation.outvars[0]) != application.shape:
+                marks.append((number, position))
+            call = self.calls[number]
+            if math.prod(shape_of(equation.outvars[0])) != math.prod(call.shape):
                 raise ValueError(
-                    f"conv layer {application.path} of {self.model} runs inside vmap, "
-                    "which stacks its feature maps; capture those of the same model "
-                    "written as a loop or a scan"
+                    f"conv layer {call.path} of {self.model} runs inside vmap, which "
+                    "stacks its feature maps; capture those of the same model written as "
+                    "a loop or a scan"
                 )
-        calls = [f"{a.path}, call {n}" for n, (a, _) in enumerate(marks, 1)]
-        taps = {position: call for (_, position), call in zip(marks, calls, strict=True)}
+        calls = [self.calls[number] for number, _ in marks]
+        labels = [f"{call.path}, call {n}" for n, call in enumerate(calls, 1)]
+        taps = {
+            position: label for (_, position), label in zip(marks, labels, strict=True)
+        }
         _, found = evaluate(program, taps, False, *jax.tree.leaves(arguments))
-        maps: dict[str, jax.Array] = {}
-        times: dict[str, int] = {}
-        for (application, _), call in zip(marks, calls, strict=True):
-            for of_one_pass in application.passes(found[call]):
-                n = times[application.path] = times.get(application.path, 0) + 1
-                maps[application.path + (f"#{n}" if n > 1 else "")] = of_one_pass
-        return maps
+        times: Counter[str] = Counter()
+        return {
+            numbered(call.path, times): maps
+            for call, label in zip(calls, labels, strict=True)
+            for maps in found[label].reshape(-1, *call.shape)  # of each pass of a scan
+        }
 
 
 def _evaluation_mode(model: nn.Module | nnx.Module) -> dict[str, bool]:
@@ -141,19 +134,15 @@ def run_linen(
 ) -> dict[str, jax.Array]:
     """Feature maps of each conv layer of a Linen model, in order of use."""
     marker = _Marker(type(model).__name__)
+    kwargs = _evaluation_mode(model) | kwargs
 
     def intercept(
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: nn.module.InterceptorContext,
+        method: Callable[..., Any], args: Any, kwargs: Any, context: Any
     ) -> Any:
         output, layer = method(*args, **kwargs), context.module
         if context.method_name != "__call__":
             return output
         return marker.mark(layer.path, layer, (*args, *kwargs.values()), output)
-
-    kwargs = _evaluation_mode(model) | kwargs
 
     def run(variables: Mapping[str, Any], batch: Any) -> Any:
         # The collection that nothing is in makes nn.jit trace anew, and be seen.
@@ -172,6 +161,7 @@ def run_linen(
 def run_nnx(model: nnx.Module, batch: Any, **kwargs: Any) -> dict[str, jax.Array]:
     """Feature maps of each conv layer of an NNX model, in order of use."""
     marker = _Marker(type(model).__name__)
+    kwargs = _evaluation_mode(model) | kwargs
     copy = nnx.clone(model)
     copy.eval()
     for path, module in nnx.iter_modules(copy):
@@ -181,7 +171,6 @@ def run_nnx(model: nnx.Module, batch: Any, **kwargs: Any) -> dict[str, jax.Array
         if issubclass(layer_type, CONV_LAYERS + NORM_LAYERS):
             object.__setattr__(layer, "__class__", _marking(layer_type))
             layer.mark_feature_maps = functools.partial(marker.mark, path)
-    kwargs = _evaluation_mode(model) | kwargs
     graph, state = nnx.split(copy)
 
     def run(state: Any, batch: Any) -> Any:
