@@ -92,19 +92,12 @@ def conv_layers(
 
 
 class Traced(NamedTuple):
-    """A network's program.
-
-    Attributes:
-      program: Its arguments are the arrays.
-      arrays: Those of the parameters, and of the further arguments.
-      paths: Of the parameters among the arrays, which are the first of them.
-      output: What the network returns, in shapes.
-    """
+    """A network's program, whose arguments are the arrays: parameters, then others."""
 
     program: ClosedJaxpr
     arrays: list[Any]
-    paths: list[str]
-    output: Any
+    paths: list[str]  # of the parameters
+    output: Any  # what the network returns, in shapes
 
 
 def trace(apply: Callable[..., Any], params: Any, args: Any, kwargs: Any) -> Traced:

@@ -63,8 +63,7 @@ def autocorrelation(kernel: chex.Array) -> tuple[jax.Array, jax.Array]:
 
     .. math:: A[l, c, m] = (K[m,c] \star K[m,c])[l] = \sum_n K[n,c,m]\, K[n+l,c,m]
 
-    It is symmetric, `A[-l] = A[l]`, so that one half of the lags says all; sums over all
-    lags are sums over these lags with weights.
+    It is symmetric, `A[-l] = A[l]`: sums over all lags are weighted sums over one half.
 
     Args:
       kernel: Conv kernel of shape `(*window, C, M)`.

@@ -23,10 +23,8 @@ def feature_map_similarity(
               \frac{|\langle F_{b,i}, F_{b,j} \rangle|}{\|F_{b,i}\| \|F_{b,j}\|}
 
     Args:
-      feature_maps: Array of shape `(batch, *spatial, M)`, with any number of spatial
-        axes.
-      center: Subtract each map's mean first, so that the constant part, which maps of
-        natural images share, does not count.
+      feature_maps: Array of shape `(batch, *spatial, M)`.
+      center: Subtract each map's mean first.
 
     Returns:
       Scalar in [0, 1] and the maps' dtype; 0 where M = 1. A pair with a zero map counts
@@ -57,22 +55,14 @@ def decorrelation(
               r_{ij} = \frac{\mathrm{cov}(F_i, F_j)}
                             {\sqrt{\mathrm{var}(F_i)\,\mathrm{var}(F_j)}}
 
-    Mean, variance and covariance are over images and positions together. The value does
-    not depend on the scale or the mean of a map, so neither smaller weights nor biases
-    lower it. Its gradient is exact and costs one product of the size of the maps' `M x M`
-    covariance, as the value does.
-
-    A part of the images or positions estimates it: slice the maps, `maps[::4]` for a
-    quarter of the images or `maps[:, ::2, ::2]` for a quarter of the positions, which
-    leaves a sharded batch where it is. Maps that are independent have `1 / (n - 1)` on
-    average over `n` samples, so take several times as many as there are channels.
+    Mean, variance and covariance are over images and positions together, of which a part,
+    such as `maps[::4]`, estimates the value. Neither smaller weights nor biases lower it.
 
     Args:
-      maps: Array of shape `(batch, *spatial, M)`, with any number of spatial axes.
+      maps: Array of shape `(batch, *spatial, M)`.
       feature_group_count: Number of groups of channels; pairs count inside a group only.
       axis_name: Inside `shard_map`, `pmap` or `vmap`, the axis or axes over which the
-        batch is spread: the moments are summed over them, and the value is that of the
-        whole batch. Under `jit` a sharded batch needs nothing.
+        batch is spread: the value is then that of the whole batch.
 
     Returns:
       Scalar in [0, 1] and the maps' dtype; 0 where a group has one channel. A pair with a
@@ -103,13 +93,12 @@ def effective_maps(maps: chex.Array, *, axis_name: Hashable | None = None) -> ja
               = \frac{M}{1 + (M - 1)\, d}
 
     with `e` the eigenvalues of the channels' correlation matrix `r` over images and
-    positions, and `d` the maps' `decorrelation`. M uncorrelated maps count as M, copies
-    of one map as 1. Constant maps carry nothing and are left out.
+    positions, and `d` the maps' `decorrelation`. Constant maps are left out.
 
     Args:
       maps: Array of shape `(batch, *spatial, M)`. Of `n` images and positions no more
         than `n - 1` maps are seen.
-      axis_name: As in `decorrelation`.
+      axis_name: Axis or axes over which the batch is spread; see `decorrelation`.
 
     Returns:
       Scalar from 1 to M, in the maps' dtype; 0 where all maps are constant.
@@ -156,16 +145,19 @@ def _mean_absolute_cosine(maps: jax.Array, center: bool) -> jax.Array:
         energy = jnp.where(energy > rounding, energy, 0.0)  # of a constant map
     pixels = pixels * inverse_sqrt(energy)
     cosines = jnp.einsum("bpi,bpj->bij", pixels, pixels, precision=lax.Precision.HIGHEST)
-    of_pairs = jnp.abs(cosines) * (1.0 - jnp.eye(M, dtype=pixels.dtype))[None]
-    return of_pairs.sum() / (batch * M * (M - 1))
+    return _sum_over_pairs(jnp.abs(cosines)) / (batch * M * (M - 1))
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _decorrelation(maps: jax.Array, groups: int, axis_name: Hashable | None) -> jax.Array:
     size = maps.shape[-1] // groups
     square = jnp.square(correlations(maps, groups, axis_name))
-    of_pairs = square * (1.0 - jnp.eye(size, dtype=square.dtype))[None]
-    return of_pairs.sum() / (groups * max(size * (size - 1), 1))
+    return _sum_over_pairs(square) / (groups * max(size * (size - 1), 1))
+
+
+def _sum_over_pairs(matrices: jax.Array) -> jax.Array:
+    """The sum of all entries that are not on a diagonal."""
+    return jnp.sum(matrices * (1.0 - jnp.eye(matrices.shape[-1], dtype=matrices.dtype)))
 
 
 @partial(jax.jit, static_argnums=1)
@@ -180,24 +172,22 @@ def correlations(
 ) -> jax.Array:
     """Correlation of the channels of each group, `(groups, M / groups, M / groups)`."""
 
-    def of(maps: jax.Array) -> jax.Array:
+    def correlate(maps: jax.Array) -> jax.Array:
         pixels = maps.astype(accumulation_dtype(maps.dtype))
-        return _correlations(
-            pixels.reshape(-1, groups, maps.shape[-1] // groups), axis_name
-        )
+        pixels = pixels.reshape(-1, groups, maps.shape[-1] // groups)
+        return _correlations(pixels, axis_name)
 
-    return in_auto_axes(of, maps, replicated)
+    return in_auto_axes(correlate, maps, replicated)
 
 
 def _moments(
     pixels: jax.Array, axis_name: Hashable | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Second moments of pixels `(n, groups, m)`, sound whatever their mean and scale are.
+    """Correlations of pixels `(n, groups, m)`, sound whatever their mean and scale are.
 
-    Returns:
-      The correlations `(groups, m, m)`; the centered pixels, scaled to a range of 1; by
-      how much they are scaled, and what scales them further to unit norm, `(groups, m)`.
-      All of it is 0 for a constant map, and for one that is so but for rounding.
+    Beside them the centered pixels, scaled to a range of 1, by how much they are scaled,
+    and what scales them further to unit norm; 0 for maps that are constant but for
+    rounding.
     """
     still = lax.stop_gradient(pixels)  # correlations do not depend on shift and scale
     high, low, count = still.max(0), still.min(0), len(pixels)
@@ -210,7 +200,7 @@ def _moments(
     scaled = (pixels - high[None]) * scale[None]
     centered = scaled - _sum(scaled.sum(0), axis_name)[None] / count
     covariance = _sum(_products(centered, centered), axis_name)
-    norm = inverse_sqrt(_diagonal(covariance))
+    norm = inverse_sqrt(jnp.diagonal(covariance, axis1=1, axis2=2))
     return covariance * norm[:, :, None] * norm[:, None], centered, scale, norm
 
 
@@ -220,10 +210,6 @@ def _sum(x: jax.Array, axis_name: Hashable | None) -> jax.Array:
 
 def _products(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum("ngi,ngj->gij", a, b)
-
-
-def _diagonal(matrices: jax.Array) -> jax.Array:
-    return jnp.einsum("gii->gi", matrices)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -244,5 +230,5 @@ def _derivative(
     change = _sum(_products(centered, tangents[0]), axis_name)
     change = change * norm[:, :, None] * (norm * scale)[:, None]
     change = change + change.swapaxes(1, 2)
-    own = _diagonal(change) / 2
+    own = jnp.diagonal(change, axis1=1, axis2=2) / 2
     return correlation, change - correlation * (own[:, :, None] + own[:, None])

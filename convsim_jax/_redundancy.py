@@ -10,6 +10,7 @@ import numpy as np
 
 from convsim_jax._checks import accumulation_dtype
 from convsim_jax._feature_maps import check_maps, correlations, feature_map_similarity
+from convsim_jax._layers import sizes
 from convsim_jax._norms import inverse_scale, inverse_sqrt
 from convsim_jax._table import aligned_table
 
@@ -27,8 +28,8 @@ class LayerRedundancy(NamedTuple):
       constant: Number of further maps that have one value everywhere.
       cosine: Mean absolute cosine of two maps of an image; see `feature_map_similarity`.
       centered_cosine: The same, each map less its mean.
-      independent_cosine: What the cosine would be of independent maps, on many positions,
-        with the means and mean squares of these: after a ReLU of normal maps `1 / pi`.
+      independent_cosine: What the cosine would be of independent maps of these means and
+        mean squares: after a ReLU of normal maps `1 / pi`.
     """
 
     shape: tuple[int, ...]
@@ -71,7 +72,7 @@ class RedundancyReport(NamedTuple):
 
     def __str__(self) -> str:
         rows = [
-            [path, "x".join(map(str, layer.shape)), *layer.cells()]
+            [path, sizes(layer.shape), *layer.cells()]
             for path, layer in self.layers.items()
         ]
         return aligned_table(["layer", "shape", *COLUMNS], rows)
@@ -80,9 +81,8 @@ class RedundancyReport(NamedTuple):
 def redundancy_report(maps: Mapping[str, chex.Array]) -> RedundancyReport:
     r"""How many different maps each layer has in effect, and what hides behind a cosine.
 
-    After a ReLU two unrelated maps have a cosine of `1 / pi`, about 0.318, because both
-    are nowhere negative. So the cosine stands beside what independent maps of these means
-    and mean squares would have,
+    After a ReLU even unrelated maps have a cosine of `1 / pi`. Beside the cosine stands
+    what independent maps of these means and mean squares would have,
 
     .. math:: \frac{2}{M(M-1)} \sum_{i<j} \frac{|E F_i \, E F_j|}
                                               {\sqrt{E F_i^2 \, E F_j^2}}
@@ -93,8 +93,8 @@ def redundancy_report(maps: Mapping[str, chex.Array]) -> RedundancyReport:
       maps: For each layer its maps `(batch, *spatial, M)`, by any name.
 
     Returns:
-      A `RedundancyReport`: print it, or read its `layers`. In the table, `twin` is the
-      mean over maps of the largest absolute correlation with another map.
+      A `RedundancyReport`, to be printed, or read. In the table, `twin` is the mean over
+      maps of the largest absolute correlation with another map.
 
     Raises:
       ValueError: There is no layer, or maps have another rank or dtype.

@@ -32,19 +32,12 @@ Evaluated: TypeAlias = tuple[list[Any], dict[str, jax.Array]]
 def evaluate(
     program: ClosedJaxpr, taps: Taps, stop_gradient: bool, *arguments: Any
 ) -> Evaluated:
-    """Results of a program, and what it computes at certain places.
+    """Results of a program, and by name what it computes at certain places.
 
-    Args:
-      program: What `jax.make_jaxpr` returns, or the body of an equation in it.
-      taps: A name for each place. At a convolution its result is handed out, channels
-        last and with the bias that is added to it; elsewhere an equation's only result.
-      stop_gradient: Whether the result of a convolution, as it is handed out, depends on
-        its kernel and not on its images.
-      *arguments: Those of the program.
-
-    Returns:
-      The results, and what is handed out by its name. Out of a `scan` it comes stacked,
-      and zero out of a branch of `cond` that is not taken.
+    At a convolution that is its result, channels last and with the bias that is added to
+    it, which with `stop_gradient` does not depend on its images; elsewhere an equation's
+    only result. Out of a `scan` it comes stacked, and zero out of a branch of `cond` that
+    is not taken.
 
     Raises:
       ValueError: A place is inside something out of which nothing can be handed.

@@ -36,8 +36,8 @@ def total_similarity(
       params: Tree of parameters; `conv_kernels` says which leaves count.
       mask: Tree of bools, or a function that makes one; see `conv_kernels`.
       layout: `"HWIO"` (Flax) or `"OIHW"` (Equinox, PyTorch); see `conv_kernels`.
-      layers: What `conv_layers` says of the network. Without, every convolution counts
-        as one of stride 1, and a scanned stack of kernels as no kernel.
+      layers: What `conv_layers` says of the network: which kernels, groups and strides.
+        Without, every convolution counts as one of stride 1.
       pairs: `"all"` or `"adjacent"`; see `convolutional_similarity`.
       channels: `"matched"` or `"cross"`; see `convolutional_similarity`.
       normalize: Sum each layer's mean scale-free similarity instead. With

@@ -1,12 +1,10 @@
 """Finds the convolutions of a traced function, and the parameter each kernel comes from.
 
-Every value of the program is followed back to the leaves of its parameters. What is known
-of a value is its `Origin`: one leaf, and which of the leaf's axes stand along each of its
-own. Transposing, reshaping, reversing, casting and the picking of one entry of a stack
-keep it. Of two operands of an elementwise operation it is the origin of the one that
-holds more of its leaf: a kernel times a scale, less a mean, or over a norm is still that
-kernel. Two whole leaves of one shape, products of matrices, concatenations, paddings and
-parts of an axis have no single origin.
+What is known of a value is its `Origin`: one leaf of the parameters, and which of the
+leaf's axes stand along each of its own. Transposing, reshaping, reversing, casting and
+the picking of one entry of a stack keep it. Of operands of an elementwise operation the
+origin is that of the one that holds more of its leaf: a kernel times a scale, less a
+mean, or over a norm is still that kernel. Others have no single origin.
 """
 
 import math
@@ -50,13 +48,11 @@ class Convolution(NamedTuple):
     """One `conv_general_dilated` of the program.
 
     Attributes:
-      position: Where it is: the number of the equation that holds it and the number of
-        that equation's body (a branch of `cond`, else 0), again for each level, and its
-        own number last.
+      position: The number of the equation that holds it and of that equation's body (a
+        branch of `cond`, else 0), again for each level, and its own number last.
       equation: The equation itself.
       kernel: Origin of its kernel.
-      times: How often it runs: the product of the lengths of the scans around it. A
-        `while` loop counts as one pass.
+      times: How often it runs; a `while` loop counts as one pass.
     """
 
     position: tuple[int, ...]
@@ -84,14 +80,9 @@ _ELEMENTWISE = {
 
 
 def convolutions(program: ClosedJaxpr, leaves: int) -> list[Convolution]:
-    """The convolutions whose kernel depends on one of the program's first arguments.
+    """Those whose kernel depends on one of the first arguments, `leaves` in number.
 
-    They are found at any depth: in `jit`, `scan`, `while`, `cond`, `checkpoint`,
-    `custom_jvp`, `custom_vjp`, `shard_map` and whatever else calls one body.
-
-    Args:
-      program: What `jax.make_jaxpr` returns.
-      leaves: How many of its arguments, from the first on, are the leaves.
+    They are found in `scan`, `while`, `cond` and whatever else calls one body.
     """
     found: list[Convolution] = []
     arguments: list[Value] = [

@@ -40,14 +40,9 @@ def add_convolutional_similarity(
 
     .. math:: u \leftarrow u + s \, \nabla L(params)
 
-    As with `optax.add_decayed_weights`, the place in the chain decides what that does:
-
-    - before the optimizer it is coupled, the same as adding `s * L` to the loss:
-      `optax.chain(add_convolutional_similarity(s), optax.adam(lr))`;
-    - between the optimizer's preconditioner and its learning rate it is decoupled, a
-      step of its own that no momentum and no second moment sees:
-      `optax.chain(optax.scale_by_adam(), add_convolutional_similarity(s),
-      optax.scale_by_learning_rate(lr))`.
+    Before the optimizer it is coupled, the same as adding `s * L` to the loss; between
+    the optimizer's preconditioner and its learning rate it is decoupled, a step of its
+    own that no momentum and no second moment sees.
 
     Args:
       strength: Factor `s >= 0`, a number or a schedule of the number of updates. With
@@ -58,9 +53,8 @@ def add_convolutional_similarity(
       pairs: `"all"` or `"adjacent"`; see `convolutional_similarity`.
       channels: `"matched"` or `"cross"`; see `convolutional_similarity`.
       normalize: Use the scale-free form, whose gradient cannot shrink a kernel.
-      feature_group_count: As in `total_similarity`. Within `optax.inject_hyperparams`,
-        which takes numbers and functions for hyperparameters, it must be among the
-        `static_args`, and so must a `mask` that is a function.
+      feature_group_count: As in `total_similarity`. To `optax.inject_hyperparams` it is
+        one of the `static_args`, and so is a `mask` that is a function.
 
     Returns:
       An `optax.GradientTransformation`, whose `update` needs `params`. Every update

@@ -20,25 +20,16 @@ def with_feature_maps(
 ) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
     """The same function, which returns the maps of its conv layers as well.
 
-    To regularize maps takes two lines of a loss:
-
-    .. code-block:: python
-
-        logits, maps = cs.with_feature_maps(model.apply)(variables, images)
-        penalty = sum(cs.decorrelation(f[::4]) for f in maps.values())
-
-    The function is traced and its program evaluated: `jit`, `grad`, `vmap` and `scan`
-    apply to the result as to `apply`, and the layers may be inside `jit`, `checkpoint`,
-    `scan` and `cond`. The maps of scanned layers come stacked, `(length, batch, ...)`,
-    and those of a branch of `cond` that is not taken are zeros, which count as nothing.
+    The function is traced and its program evaluated, under `jit`, `grad` and `vmap` too.
+    Layers may be inside `jit`, `checkpoint`, `scan` and `cond`: those of a scan have maps
+    `(length, batch, ...)`, and those of a branch that is not taken have maps of zeros.
 
     Args:
       apply: A function of parameters and more, as in `conv_layers`.
       layers: What `conv_layers` returns, or some of it: the layers whose maps to return.
         By default all whose kernel comes from the parameters.
       stop_gradient: Stop the gradient of the maps at each layer's input, so that a layer
-        answers for its own kernel alone. That of the output is not changed. It takes no
-        further convolution.
+        answers for its own kernel alone. That of the output is not changed.
 
     Returns:
       A function of the same arguments. It returns the output and, by the path that

@@ -1,17 +1,16 @@
 r"""Orthogonality penalties that Convolutional Similarity is compared with.
 
-Each takes one conv kernel of shape `(*window, C, M)`, any window of 1 to 3 axes, and
-returns a scalar of the kernel's dtype. The flattened kernels are the columns of
+Each takes one conv kernel of shape `(*window, C, M)`, whose flattened kernels are the
+columns of
 
     W = kernel.reshape(prod(window) * C, M)
 
 so `W.T @ W` holds the inner products of the M kernels: lag zero alone, except in
-`convolutional_orthogonality`. W is overcomplete where M exceeds its number of rows; its
-columns cannot be orthonormal then, and every penalty stays above 0. Unlike
-Convolutional Similarity, all of them also pull the kernels' norms to 1.
+`convolutional_orthogonality`. Where M exceeds the number of rows no penalty reaches 0.
+Unlike Convolutional Similarity, all of them also pull the kernels' norms to 1.
 
-The kernel of a grouped convolution is a stack of unrelated kernels: split its last axis
-into `(groups, M // groups)` and `jax.vmap` the penalty over the groups.
+That of a grouped convolution is a stack of unrelated kernels: split its last axis into
+`(groups, M // groups)` and `jax.vmap` the penalty over the groups.
 """
 
 import math
@@ -59,7 +58,7 @@ def soft_orthogonality(kernel: chex.Array) -> jax.Array:
     Source: Bansal et al. 2018, arXiv 1810.09102, section 3, without its factor lambda.
     """
     kernel = check_kernel(kernel)
-    return _in_auto_axes(_squared_error, kernel).astype(kernel.dtype)
+    return _in_auto_axes(_squared_error, kernel)
 
 
 def double_soft_orthogonality(kernel: chex.Array) -> jax.Array:
@@ -68,8 +67,7 @@ def double_soft_orthogonality(kernel: chex.Array) -> jax.Array:
     .. math:: \|W^\top W - I_M\|_F^2 + \|W W^\top - I_R\|_F^2
               = 2\, \|W^\top W - I_M\|_F^2 + R - M
 
-    with R the number of rows of W. The two terms share the trace of `(W^T W)^2`, so that
-    they differ by a constant: DSO has twice the gradient of SO, for every shape.
+    with R the number of rows of W: DSO has twice the gradient of SO, for every shape.
 
     Args:
       kernel: Conv kernel of shape `(*window, C, M)`.
@@ -91,8 +89,7 @@ def double_soft_orthogonality(kernel: chex.Array) -> jax.Array:
     kernel = check_kernel(kernel)
     M = kernel.shape[-1]
     R = math.prod(kernel.shape[:-1])
-    square = _in_auto_axes(_squared_error, kernel)
-    return (2 * square + (R - M)).astype(kernel.dtype)
+    return _in_auto_axes(lambda k: 2 * _squared_error(k) + (R - M), kernel)
 
 
 def mutual_coherence(kernel: chex.Array) -> jax.Array:
@@ -101,8 +98,7 @@ def mutual_coherence(kernel: chex.Array) -> jax.Array:
     .. math:: \|W^\top W - I\|_\infty = \max_{i,j} |(W^\top W - I)_{ij}|
 
     As in the paper, the diagonal counts and the columns are not normalized: this is the
-    mutual coherence of W only where its columns have norm 1. The gradient is that of
-    the largest entry, shared where several are largest.
+    mutual coherence of W only where its columns have norm 1.
 
     Args:
       kernel: Conv kernel of shape `(*window, C, M)`.
@@ -122,7 +118,7 @@ def mutual_coherence(kernel: chex.Array) -> jax.Array:
     Source: Bansal et al. 2018, arXiv 1810.09102, section 3, without its factor lambda.
     """
     kernel = check_kernel(kernel)
-    return _in_auto_axes(_largest_error, kernel).astype(kernel.dtype)
+    return _in_auto_axes(_largest_error, kernel)
 
 
 def spectral_restricted_isometry(
@@ -132,15 +128,13 @@ def spectral_restricted_isometry(
 
     .. math:: \sigma(E) \approx \frac{\|E^t v\|}{\|E^{t-1} v\|}, \qquad E = W^\top W - I
 
-    A lower bound that grows to the spectral norm of E with t. E itself is never formed:
-    a step costs two products of W and a vector. The derivative is taken through all
-    steps. The released code takes t = 2 and a random v.
+    A lower bound that grows to the spectral norm of E with t. The derivative is taken
+    through all steps. The released code takes t = 2 and a random v.
 
     Args:
       kernel: Conv kernel of shape `(*window, C, M)`.
       iterations: The number t of products by E, at least 1. Static under `jax.jit`.
-      key: Random key for v, a vector of M normal variates; by default v is drawn once
-        and for all, so that equal kernels have equal penalties.
+      key: Random key for v, M normal variates; by default that of every call.
 
     Returns:
       Scalar of the kernel's dtype; at convergence at least 1 where W is overcomplete.
@@ -163,7 +157,7 @@ def spectral_restricted_isometry(
     # In float32 for every dtype, which would draw other numbers otherwise.
     start = jax.random.normal(key, kernel.shape[-1:], jnp.float32)
     norm = partial(_power_iteration, iterations=iterations)
-    return _in_auto_axes(norm, kernel, start).astype(kernel.dtype)
+    return _in_auto_axes(norm, kernel, start)
 
 
 def convolutional_orthogonality(
@@ -177,14 +171,10 @@ def convolutional_orthogonality(
                 - \delta_{ij} \delta_{l0}\bigr)^2
 
     over the lags l that are multiples of the stride S, up to `P = (k - 1) // S * S`
-    along an axis of k taps: all lags at which two output positions overlap. This is the
-    row form, for every M: the convolution's matrix has orthonormal rows where it is 0.
-    Where `M > C * prod(S)` it cannot be 0; there the paper's column form applies, which
-    differs by a constant, so its gradient is the same. With a stride of at least k
-    along each axis it equals `soft_orthogonality`.
-
-    Lags l and -l have transposed products, so that one half of them is computed, each
-    as one matrix product of two overlapping parts of the kernel.
+    along an axis of k taps: all lags at which two output positions overlap. The
+    convolution's matrix has orthonormal rows where it is 0. The paper's column form, for
+    `M > C * prod(S)`, differs by a constant. With a stride of at least k along each axis
+    it equals `soft_orthogonality`.
 
     Args:
       kernel: Conv kernel of shape `(*window, C, M)`.
@@ -210,14 +200,12 @@ def convolutional_orthogonality(
     """
     kernel = check_kernel(kernel)
     strides = check_strides(stride, kernel.shape[:-2], name="stride")
-    of_kernel = partial(_self_convolution_error, strides=strides)
-    return _in_auto_axes(of_kernel, kernel).astype(kernel.dtype)
+    return _in_auto_axes(partial(_self_convolution_error, strides=strides), kernel)
 
 
-def _in_auto_axes(
-    penalty: Callable, kernel: jax.Array, *arguments: jax.Array
-) -> jax.Array:
-    return in_auto_axes(penalty, kernel, replicated, *arguments)
+def _in_auto_axes(penalty: Callable, kernel: jax.Array, *more: jax.Array) -> jax.Array:
+    """The penalty of a checked kernel, in its dtype."""
+    return in_auto_axes(penalty, kernel, replicated, *more).astype(kernel.dtype)
 
 
 def _columns(kernel: jax.Array) -> jax.Array:

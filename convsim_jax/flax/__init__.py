@@ -15,6 +15,7 @@ try:
 except ImportError as error:
     raise ImportError("convsim_jax.flax needs Flax: pip install flax") from error
 
+from convsim_jax._layers import sizes
 from convsim_jax._redundancy import COLUMNS, LayerRedundancy, layer_redundancy
 from convsim_jax._table import aligned_table
 from convsim_jax.flax._capture import run_linen, run_nnx
@@ -33,17 +34,17 @@ class FeatureMaps(NamedTuple):
 
 
 class LayerFeatureMapSimilarity(NamedTuple):
-    """One row of a `FeatureMapReport`; see `feature_map_similarity`.
+    """One row of a `FeatureMapReport`.
 
     Attributes:
       path: Where the layer is in the model.
       shape: `(batch, *spatial, M)`.
-      before: Similarity before the activation.
-      after: Similarity after the activation.
-      before_centered: The same as `before`, each map less its mean.
-      after_centered: The same as `after`, each map less its mean.
-      redundancy_before: Effective number, twins and more before the activation.
-      redundancy_after: The same after the activation.
+      before: `feature_map_similarity` before the activation.
+      after: That after the activation.
+      before_centered: As `before`, each map less its mean.
+      after_centered: As `after`, each map less its mean.
+      redundancy_before: `LayerRedundancy` before the activation.
+      redundancy_after: That after the activation.
     """
 
     path: str
@@ -59,7 +60,7 @@ class LayerFeatureMapSimilarity(NamedTuple):
         """Two rows of the table: before the activation, and after it."""
         before = ["before", *self.redundancy_before.cells()]
         after = ["after", *self.redundancy_after.cells()]
-        return [[self.path, "x".join(map(str, self.shape)), *before], ["", "", *after]]
+        return [[self.path, sizes(self.shape), *before], ["", "", *after]]
 
 
 class FeatureMapReport(NamedTuple):
@@ -88,22 +89,17 @@ def capture_feature_maps(
 ) -> dict[str, FeatureMaps]:
     """Runs a model in evaluation mode and keeps what its conv layers put out.
 
-    Conv layers are `Conv`, `ConvLocal` and `ConvTranspose`, and their subclasses. The
-    maps before the activation are a conv layer's output or, where that very array is
-    the input of a `BatchNorm`, `GroupNorm`, `InstanceNorm`, `LayerNorm` or `RMSNorm`,
-    what the normalization makes of it. The maps after it are `activation` of these:
-    Flax models call activations as plain functions, which cannot be observed. So `after`
-    is not what the model computes where it has another activation, or something between:
-    the last layer of a residual block is activated after the shortcut is added.
+    The maps before the activation are the output of a `Conv`, `ConvLocal` or
+    `ConvTranspose` or, where that very array is the input of a `BatchNorm`, `GroupNorm`,
+    `InstanceNorm`, `LayerNorm` or `RMSNorm`, what the normalization makes of it. Those
+    after it are `activation` of these, which Flax does not let be observed: the model has
+    others where a shortcut is added between.
 
-    A conv layer that is applied more than once, or a scanned one, has an entry for each
-    time: `Conv_0`, `Conv_0#2` and so on. It may be applied inside `remat`, `jit`, `scan`
-    and `cond`, of which a branch that is not taken has maps of zeros, not inside `vmap`
-    or `while_loop`. The function itself can be jitted, and mapped over `variables`.
+    Layers may be inside `remat`, `jit`, `scan` and `cond`, of which a branch that is not
+    taken has maps of zeros, not inside `vmap` or `while_loop`.
 
     Args:
-      model: A Linen or NNX module. Of an NNX module a copy is run: neither its mode, nor
-        its batch statistics, nor its random state change.
+      model: A Linen or NNX module. Of an NNX module a copy is run: its state stays.
       batch: The model's first argument, images of shape `(batch, *spatial, C)`.
       variables: For a Linen module, and only there: what `model.init` returns, batch
         statistics included.
@@ -113,8 +109,9 @@ def capture_feature_maps(
         accepts are set to evaluation mode if they are not given.
 
     Returns:
-      For each conv layer, in order of use, its path such as `"Block_0/Conv_1"` and its
-      `FeatureMaps`. `jax.jit` sorts the dicts it returns by their keys.
+      The `FeatureMaps` of each conv layer by path, such as `"Block_0/Conv_1"`, in order
+      of use. A layer that is applied again, or scanned, has an entry for each time:
+      `Conv_0`, `Conv_0#2` and so on.
 
     Raises:
       ValueError: The model is not a Flax module, applies no conv layer or one where its
@@ -167,14 +164,14 @@ def feature_map_report(
     A row before the activation and one after it, with the columns of `redundancy_report`.
 
     Args:
-      model: As in `capture_feature_maps`, which says what is captured and what is not.
-      batch: As in `capture_feature_maps`.
-      variables: As in `capture_feature_maps`.
-      activation: As in `capture_feature_maps`.
-      **call_kwargs: As in `capture_feature_maps`.
+      model: A Linen or NNX module.
+      batch: The model's first argument, images of shape `(batch, *spatial, C)`.
+      variables: Those of a Linen module.
+      activation: The function that the model applies after its conv layers.
+      **call_kwargs: The model's further arguments; see `capture_feature_maps`.
 
     Returns:
-      A `FeatureMapReport`: print it, or read its `layers`.
+      A `FeatureMapReport`, to be printed, or read.
 
     Raises:
       ValueError: As `capture_feature_maps`.

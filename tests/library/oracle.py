@@ -49,7 +49,7 @@ def similarity(
     another as those of ``channels="cross"``; a transposed one adds up its phases.
     """
     total, inputs = 0.0, kernel.shape[-2]
-    parts = phases(kernel, strides or (1,) * (kernel.ndim - 2))
+    parts = phases(kernel, np.broadcast_to(strides or 1, kernel.ndim - 2))
     for c in range(inputs):
         for d in range(inputs) if channels == "cross" else [c]:
             if transposed:
@@ -62,49 +62,35 @@ def similarity(
     return total
 
 
-def scale_free(kernel, i: int, j: int, *geometry) -> float:
+def scale_free(kernel, i: int, j: int, **geometry) -> float:
     """``CS(i,j) / sqrt(CS(i,i) CS(j,j))``; 0 where a kernel is zero."""
-    own = [similarity(kernel, m, m, *geometry) for m in (i, j)]
+    own = [similarity(kernel, m, m, **geometry) for m in (i, j)]
     if min(own) == 0:
         return 0.0
-    return similarity(kernel, i, j, *geometry) / np.sqrt(own[0]) / np.sqrt(own[1])
+    return similarity(kernel, i, j, **geometry) / np.sqrt(own[0]) / np.sqrt(own[1])
 
 
 def similarity_matrix(
-    kernel,
-    *,
-    channels="matched",
-    normalize=False,
-    feature_group_count=1,
-    strides=None,
-    transposed=False,
+    kernel, *, normalize=False, feature_group_count=1, **geometry
 ) -> Array:
     kernel = float64(kernel)
     outputs = kernel.shape[-1]
     entry = scale_free if normalize else similarity
     matrix = np.zeros((outputs, outputs))
     for i in range(outputs):
-        matrix[i, i] = entry(kernel, i, i, channels, strides, transposed)
+        matrix[i, i] = entry(kernel, i, i, **geometry)
     for i, j in pairs_of(outputs, "all", feature_group_count):
-        matrix[i, j] = entry(kernel, i, j, channels, strides, transposed)
-        matrix[j, i] = matrix[i, j]
+        matrix[i, j] = matrix[j, i] = entry(kernel, i, j, **geometry)
     return matrix
 
 
 def convolutional_similarity(
-    kernel,
-    *,
-    pairs="all",
-    channels="matched",
-    normalize=False,
-    feature_group_count=1,
-    strides=None,
-    transposed=False,
+    kernel, *, pairs="all", normalize=False, feature_group_count=1, **geometry
 ) -> float:
     kernel = float64(kernel)
     entry = scale_free if normalize else similarity
     terms = [
-        entry(kernel, i, j, channels, strides, transposed)
+        entry(kernel, i, j, **geometry)
         for i, j in pairs_of(kernel.shape[-1], pairs, feature_group_count)
     ]
     if not terms:
@@ -150,6 +136,56 @@ def kernel_cosine_similarity(kernel) -> Array:
             for i in range(outputs)
         ]
     )
+
+
+# Penalties that it is compared with.
+
+
+def gram_error(kernel) -> Array:
+    """``W^T W - I``, the flattened kernels the columns of W."""
+    W = float64(kernel).reshape(-1, kernel.shape[-1])
+    return W.T @ W - np.eye(W.shape[1])
+
+
+def soft_orthogonality(kernel) -> float:
+    return np.linalg.norm(gram_error(kernel)) ** 2
+
+
+def double_soft_orthogonality(kernel) -> float:
+    W = float64(kernel).reshape(-1, kernel.shape[-1])
+    return soft_orthogonality(kernel) + np.linalg.norm(W @ W.T - np.eye(len(W))) ** 2
+
+
+def mutual_coherence(kernel) -> float:
+    return np.abs(gram_error(kernel)).max()
+
+
+def spectral_restricted_isometry(kernel, start, iterations=2) -> float:
+    error, v = gram_error(kernel), float64(start)
+    for _ in range(iterations - 1):
+        v = error @ v
+    return np.linalg.norm(error @ v) / np.linalg.norm(v)
+
+
+def convolutional_orthogonality(kernel, stride=1) -> float:
+    """As the paper writes it: pad by P, slide by S, compare with the identity."""
+    kernel = float64(kernel)
+    *window, _, M = kernel.shape
+    strides = np.broadcast_to(stride, len(window))
+    padding = [(k - 1) // s * s for k, s in zip(window, strides, strict=True)]
+    padded = np.pad(kernel, [(p, p) for p in padding] + [(0, 0), (0, 0)])
+    steps = [2 * p // s + 1 for p, s in zip(padding, strides, strict=True)]
+    centre = tuple(p // s for p, s in zip(padding, strides, strict=True))
+    loss = 0.0
+    for position in np.ndindex(*steps):
+        corner = [t * s for t, s in zip(position, strides, strict=True)]
+        view = tuple(slice(c, c + k) for c, k in zip(corner, window, strict=True))
+        products = padded[view].reshape(-1, M).T @ kernel.reshape(-1, M)
+        loss += np.linalg.norm(products - np.eye(M) * (position == centre)) ** 2
+    return loss
+
+
+# Feature maps.
 
 
 def feature_map_similarity(maps, *, center=False) -> float:

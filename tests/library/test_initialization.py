@@ -1,3 +1,5 @@
+"""Steps down the similarity: against plain SGD by hand, and what they keep."""
+
 from functools import partial
 
 import equinox as eqx
@@ -10,6 +12,7 @@ from flax import nnx
 
 import convsim_jax as cs
 from tests.library import oracle
+from tests.library.kernel_cases import normal, single
 
 # Adam and the schedules of optax raise a Python float to an int32 power.
 promoting_optax = pytest.mark.usefixtures("relaxed_jax")
@@ -17,10 +20,6 @@ promoting_optax = pytest.mark.usefixtures("relaxed_jax")
 LEARNING_RATE = 0.02
 SGD = optax.sgd(LEARNING_RATE)
 SHAPE = (2, 2, 1, 3)
-
-
-def normal(seed, shape, dtype=jnp.float32):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
 def tree(seed=0, dtype=jnp.float32):
@@ -32,9 +31,6 @@ def tree(seed=0, dtype=jnp.float32):
         "step": jnp.array(5),
         "nothing": None,
     }
-
-
-PATHS = {"a/kernel": "a", "b/kernel": "b"}
 
 
 def channel_norms(kernel):
@@ -75,36 +71,30 @@ def test_steps_and_history_by_hand(options, preserve_norm):
     result, history = cs.minimize_similarity(
         params, steps, optimizer=SGD, preserve_norm=preserve_norm, **options
     )
+    options = options | {"preserve_norm": preserve_norm}
     paths = {
-        name: descend(
-            params[name]["kernel"], steps, preserve_norm=preserve_norm, **options
-        )
-        for name in PATHS.values()
+        path: descend(kernel, steps, **options)
+        for path, kernel in cs.conv_kernels(params).items()
     }
-    for name, kernels in paths.items():
-        np.testing.assert_allclose(
-            result[name]["kernel"], kernels[-1], rtol=1e-4, atol=1e-5
-        )
-
-    def total(t, **changed):
-        kernels = [kernels[t] for kernels in paths.values()]
-        return oracle.total_similarity(kernels, **(options | changed))
-
-    entries = range(steps + 1)
-    np.testing.assert_allclose(history.loss, [total(t) for t in entries], rtol=1e-4)
-    np.testing.assert_allclose(
-        history.scale_free_loss, [total(t, normalize=True) for t in entries], rtol=1e-4
-    )
-    assert history.norms.keys() == PATHS.keys()
-    for path, name in PATHS.items():
-        expected = [np.linalg.norm(kernel) for kernel in paths[name]]
+    for path, kernel in cs.conv_kernels(result).items():
+        np.testing.assert_allclose(kernel, paths[path][-1], rtol=1e-4, atol=1e-5)
+        expected = [np.linalg.norm(kernel) for kernel in paths[path]]
         np.testing.assert_allclose(history.norms[path], expected, rtol=1e-4)
+    del options["preserve_norm"]
+    for loss, normalize in [
+        (history.loss, options.get("normalize", False)),
+        (history.scale_free_loss, True),
+    ]:
+        options = options | {"normalize": normalize}
+        every_step = zip(*paths.values(), strict=True)
+        expected = [oracle.total_similarity(kernels, **options) for kernels in every_step]
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
 @promoting_optax
 def test_default_is_adam_on_the_papers_loss():
-    kernel = oracle.float64(normal(3, SHAPE))
-    result, _ = cs.minimize_similarity({"kernel": normal(3, SHAPE)}, 3)
+    kernel = oracle.float64(single(3, SHAPE))
+    result, _ = cs.minimize_similarity({"kernel": single(3, SHAPE)}, 3)
     first, second = np.zeros_like(kernel), np.zeros_like(kernel)
     for t in range(1, 4):
         slope = oracle.gradient(oracle.convolutional_similarity, kernel)
@@ -121,8 +111,8 @@ def test_other_leaves_and_dtypes_are_kept(dtype):
     params = tree(0, dtype)
     result, _ = cs.minimize_similarity(params, 2, preserve_norm=True)
     assert jax.tree.structure(result) == jax.tree.structure(params)
-    for before, after in zip(*map(jax.tree.leaves, (params, result)), strict=True):
-        assert before.dtype == after.dtype
+    dtypes = [[leaf.dtype for leaf in jax.tree.leaves(tree)] for tree in (params, result)]
+    assert dtypes[0] == dtypes[1]
     changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), result, params)
     assert changed == {
         "a": {"kernel": True, "bias": False},
@@ -138,10 +128,8 @@ def test_no_steps():
     result, history = cs.minimize_similarity(params, 0, optimizer=SGD, preserve_norm=True)
     jax.tree.map(np.testing.assert_array_equal, result, params)
     assert history.loss.shape == history.scale_free_loss.shape == (1,)
-    kernels = [params[name]["kernel"] for name in PATHS.values()]
-    np.testing.assert_allclose(
-        history.loss[0], oracle.total_similarity(kernels), rtol=1e-5
-    )
+    expected = oracle.total_similarity(cs.conv_kernels(params).values())
+    np.testing.assert_allclose(history.loss[0], expected, rtol=1e-5)
 
 
 def test_equinox_module_with_mask_groups_and_layout():
@@ -195,7 +183,7 @@ def test_one_compiled_scan():
 )
 def test_any_optimizer(optimizer):
     """Those that ask for the value, its gradient and the function among them."""
-    params = {"kernel": normal(12, (2, 2, 2, 4))}
+    params = {"kernel": single(12, (2, 2, 2, 4))}
     _, history = cs.minimize_similarity(
         params, 5, optimizer=optimizer, channels="cross", normalize=True
     )
@@ -209,7 +197,7 @@ def test_a_scanned_stack_is_as_many_kernels(preserve_norm):
             lambda x, k: (jax.lax.conv(x, k, (1, 1), "SAME"), None), x, params["w"]
         )[0]
 
-    stack = normal(14, (2, 3, 3, 2, 2))  # (layers, M, C, *window)
+    stack = single(14, (2, 3, 3, 2, 2))  # (layers, M, C, *window)
     layers = cs.conv_layers(apply, {"w": stack}, jnp.ones((1, 3, 4, 4)))
     result, history = cs.minimize_similarity(
         {"w": stack}, 3, optimizer=SGD, layers=layers, preserve_norm=preserve_norm
@@ -232,7 +220,7 @@ def test_a_scanned_stack_is_as_many_kernels(preserve_norm):
 def test_vmap_over_seeds(preserve_norm):
     options = {"optimizer": SGD, "preserve_norm": preserve_norm, "normalize": True}
     run = partial(cs.minimize_similarity, steps=3, **options)
-    trees = [{"kernel": normal(seed, SHAPE)} for seed in (7, 8)]
+    trees = [{"kernel": single(seed, SHAPE)} for seed in (7, 8)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
     params, history = jax.jit(jax.vmap(run))(stacked)
     assert history.loss.shape == history.norms["kernel"].shape == (2, 4)
@@ -287,7 +275,7 @@ def test_double_precision():
     [(False, True, [1]), (True, False, [1]), (True, True, [0, 1, 2])],
 )
 def test_zero_kernels_stay_zero(normalize, preserve_norm, channels):
-    kernel = normal(10, SHAPE).at[..., np.array(channels)].set(0)
+    kernel = single(10, SHAPE).at[..., np.array(channels)].set(0)
     result, history = cs.minimize_similarity(
         {"kernel": kernel}, 3, normalize=normalize, preserve_norm=preserve_norm
     )
@@ -298,7 +286,7 @@ def test_zero_kernels_stay_zero(normalize, preserve_norm, channels):
 
 @promoting_optax
 def test_preserved_norms_do_not_drift_over_many_steps():
-    kernel = normal(11, SHAPE) * jnp.array([1e-3, 1.0, 50.0]).reshape(1, 1, 1, 3)
+    kernel = single(11, SHAPE) * jnp.array([1e-3, 1.0, 50.0]).reshape(1, 1, 1, 3)
     result, history = cs.minimize_similarity({"kernel": kernel}, 300, preserve_norm=True)
     np.testing.assert_allclose(
         channel_norms(result["kernel"]), channel_norms(kernel), rtol=1e-5

@@ -1,5 +1,6 @@
+"""Which leaves are conv kernels: by name and rank, by mask, by what the network does."""
+
 import equinox as eqx
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from flax import nnx
 
 import convsim_jax as cs
+from tests.library.framework_networks import network as network_of
+from tests.library.kernel_cases import convolve
 
 PARAMS = {
     "conv": {"kernel": jnp.ones((3, 2, 2, 4)), "bias": jnp.ones(4)},
@@ -22,82 +25,6 @@ def shapes(params, **options):
     return {path: k.shape for path, k in cs.conv_kernels(params, **options).items()}
 
 
-class ScannedConv(nn.Module):
-    @nn.compact
-    def __call__(self, x, _):
-        return nn.Conv(6, (3, 3))(x), None
-
-
-class LinenNet(nn.Module):
-    """Convs beside kernels of every other rank: attention, scanned, 1-D, dense."""
-
-    @nn.compact
-    def __call__(self, x):
-        x = nn.Conv(4, (3, 2))(x)
-        x = nn.Conv(6, (1, 1), feature_group_count=2, name="grouped")(x)
-        scan = nn.scan(
-            ScannedConv,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=3,
-        )
-        x, _ = scan(name="scanned")(x, None)
-        x = x.reshape(x.shape[0], -1, 6)
-        x = nn.MultiHeadDotProductAttention(num_heads=2)(x)
-        x = nn.Conv(4, (3,), name="temporal")(x)
-        return nn.Dense(2)(x)
-
-
-class NnxNet(nnx.Module):
-    def __init__(self, rngs):
-        self.conv = nnx.Conv(3, 4, (3, 2), rngs=rngs)
-        self.norm = nnx.BatchNorm(4, rngs=rngs)
-        self.blocks = nnx.List([nnx.Conv(4, 4, (1, 1), rngs=rngs) for _ in range(2)])
-        sizes = {"num_heads": 2, "in_features": 4}
-        self.attention = nnx.MultiHeadAttention(**sizes, decode=False, rngs=rngs)
-        self.head = nnx.Linear(4, 2, rngs=rngs)
-
-
-class EquinoxNet(eqx.Module):
-    conv: eqx.nn.Conv2d
-    layers: list
-    temporal: eqx.nn.Conv1d
-    kernel: jax.Array  # the other layout's name
-
-    def __init__(self, key):
-        self.conv = eqx.nn.Conv2d(3, 4, (3, 2), key=key)
-        linear = eqx.nn.Linear(4, 2, key=key)
-        self.layers = [eqx.nn.Conv2d(4, 4, 1, key=key), jax.nn.relu, linear]
-        self.temporal = eqx.nn.Conv1d(4, 4, 3, key=key)
-        self.kernel = jnp.ones((3, 3, 1, 1))
-
-    def __call__(self, x):
-        pytest.fail("a mask that is a module was called")
-
-
-@pytest.fixture(scope="module")
-def linen():
-    images = jnp.ones((1, 4, 4, 3))
-    return jax.eval_shape(LinenNet().init, jax.random.key(0), images)["params"]
-
-
-@pytest.fixture(scope="module")
-def nnx_state():
-    return nnx.state(nnx.eval_shape(lambda: NnxNet(nnx.Rngs(0))), nnx.Param)
-
-
-@pytest.fixture(scope="module")
-def equinox():
-    """With another number at each index of a leaf."""
-
-    def count(leaf):
-        numbers = np.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape)
-        return jnp.asarray(numbers)
-
-    abstract = eqx.filter_eval_shape(EquinoxNet, jax.random.key(0))
-    return jax.tree.map(lambda x: count(x) if hasattr(x, "size") else x, abstract)
-
-
 # Without a mask.
 
 
@@ -107,36 +34,69 @@ def test_leaves_named_kernel_of_rank_four():
     assert kernels["conv/kernel"] is PARAMS["conv"]["kernel"]
 
 
-def test_linen_convs_and_no_attention_or_scanned_stack(linen):
-    assert {leaf.ndim for leaf in jax.tree.leaves(linen)} == {1, 2, 3, 4, 5}
-    assert shapes(linen) == {
-        "Conv_0/kernel": (3, 2, 3, 4),
-        "grouped/kernel": (1, 1, 2, 6),
-    }
-    mask = jax.tree.map(lambda x: x.ndim == 5, linen)
-    assert shapes(linen, mask=mask) == {"scanned/Conv_0/kernel": (3, 3, 3, 6, 6)}
+def test_linen_convs_and_no_scanned_stack():
+    _, params, _ = network_of("Linen")
+    ranks = {leaf.ndim for leaf in jax.tree.leaves(params)}
+    assert ranks == {1, 2, 4, 5}
+    found = shapes(params)
+    assert found["Conv_1/kernel"] == (3, 2, 1, 8)
+    assert list(found) == [
+        "ConvTranspose_0/kernel",
+        "Conv_0/kernel",
+        "Conv_1/kernel",
+        "Conv_2/kernel",
+        "WeightNorm_0/layer_instance/kernel",
+    ]
+    mask = jax.tree.map(lambda x: x.ndim == 5, params)
+    assert list(shapes(params, mask=mask).values()) == [(2, 3, 3, 10, 10)]
+
+
+@pytest.fixture(scope="module")
+def nnx_state():
+    sizes = {"num_heads": 2, "in_features": 4, "decode": False}
+
+    def make():
+        rngs = nnx.Rngs(0)
+        blocks = nnx.List([nnx.Conv(3, 4, (n, 1), rngs=rngs) for n in (1, 2)])
+        return nnx.Dict(
+            attention=nnx.MultiHeadAttention(**sizes, rngs=rngs), blocks=blocks
+        )
+
+    return nnx.state(nnx.eval_shape(make), nnx.Param)
 
 
 def test_nnx_convs_and_no_attention(nnx_state):
     assert nnx_state["attention"]["query"]["kernel"].ndim == 3
-    expected = {
-        "blocks/0/kernel": (1, 1, 4, 4),
-        "blocks/1/kernel": (1, 1, 4, 4),
-        "conv/kernel": (3, 2, 3, 4),
-    }
+    expected = {f"blocks/{n}/kernel": (n + 1, 1, 3, 4) for n in range(2)}
     for state in (nnx_state, nnx.as_pure(nnx_state), nnx.to_pure_dict(nnx_state)):
         assert shapes(state) == expected
 
 
-def test_equinox_convs(equinox):
-    expected = {"conv/weight": (3, 2, 3, 4), "layers/0/weight": (1, 1, 4, 4)}
-    assert shapes(equinox, layout="OIHW") == expected
-    trainable = eqx.filter(equinox, eqx.is_inexact_array)  # with None for the others
+class EquinoxNet(eqx.Module):
+    conv: eqx.nn.Conv2d
+    temporal: eqx.nn.Conv1d
+    layers: list
+    kernel: jax.Array  # the other layout's name
+
+    def __init__(self, key=jax.random.key(0)):  # noqa: B008
+        self.conv = eqx.nn.Conv2d(3, 4, (3, 2), key=key)
+        self.temporal = eqx.nn.Conv1d(4, 4, 3, key=key)
+        self.layers = [jax.nn.relu, eqx.nn.Linear(4, 2, key=key)]
+        self.kernel = jnp.ones((3, 3, 1, 1))
+
+    def __call__(self, x):
+        pytest.fail("a mask that is a module was called")
+
+
+def test_equinox_convs():
+    model = EquinoxNet()
+    expected = {"conv/weight": (3, 2, 3, 4)}
+    assert shapes(model, layout="OIHW") == expected
+    trainable = eqx.filter(model, eqx.is_inexact_array)  # with None for the others
     assert shapes(trainable, layout="OIHW") == expected
-    # weight[o, i, y, x] is kernel[y, x, i, o].
-    kernel = cs.conv_kernels(equinox, layout="OIHW")["conv/weight"]
-    np.testing.assert_array_equal(kernel[2, 1, 0, 3], equinox.conv.weight[3, 0, 2, 1])
-    assert shapes(equinox) == {"kernel": (3, 3, 1, 1)}
+    kernel = cs.conv_kernels(model, layout="OIHW")["conv/weight"]
+    np.testing.assert_array_equal(kernel, jnp.transpose(model.conv.weight, (2, 3, 1, 0)))
+    assert shapes(model) == {"kernel": (3, 3, 1, 1)}
     # Not by rank: a bias has shape (M, 1, 1). The mask is a module that can be called.
     mask = jax.tree.map(lambda x: x.shape == (4, 4, 3), trainable)
     temporal = {"temporal/weight": (3, 4, 4)}
@@ -181,7 +141,7 @@ def test_nnx_mask_fits_with_and_without_the_boxes(nnx_state, made_from, used_on)
         return jax.tree.map(lambda x: x.ndim == 4 and x.shape[:2] != (1, 1), params)
 
     mask = not_pointwise(made_from(nnx_state))
-    expected = {"conv/kernel": (3, 2, 3, 4)}
+    expected = {"blocks/1/kernel": (2, 1, 3, 4)}
     assert shapes(used_on(nnx_state), mask=mask) == expected
     assert shapes(used_on(nnx_state), mask=not_pointwise) == expected
 
@@ -252,24 +212,13 @@ def test_conv_mask_is_true_for_exactly_the_kernels():
 # With layers.
 
 
-def conv(x, kernel, strides=(1, 1), groups=1):
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-
-
 def network(params, x):
     """A strided, a grouped and a scanned conv, one that is tied, and a dense layer."""
-    x = conv(x, params["stem"]["w"], (2, 2))
-    x = conv(x, params["grouped"]["w"], groups=2)
-    x, _ = jax.lax.scan(lambda x, k: (conv(x, k), None), x, params["stack"]["w"])
+    x = convolve(x, params["stem"]["w"], (2, 2))
+    x = convolve(x, params["grouped"]["w"], feature_group_count=2)
+    x, _ = jax.lax.scan(lambda x, k: (convolve(x, k), None), x, params["stack"]["w"])
     x = x + jax.lax.conv_transpose(
-        conv(x, params["tied"]["w"]), params["tied"]["w"], (1, 1), "SAME"
+        convolve(x, params["tied"]["w"]), params["tied"]["w"], (1, 1), "SAME"
     ).mean((1, 2), keepdims=True)
     return x.mean((1, 2)) @ params["dense"]["w"]
 
@@ -322,7 +271,7 @@ def test_layers_whose_leaves_are_hidden_are_passed_over(hidden):
 def test_a_leaf_that_is_read_in_two_ways_has_two_kernels():
     def tied(params, x):
         kernel = params["w"]
-        x = conv(x, kernel, (2, 2))
+        x = convolve(x, kernel, (2, 2))
         return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", transpose_kernel=True)
 
     params = {"w": jnp.ones((3, 3, 2, 4))}
@@ -364,9 +313,11 @@ def test_several_kernels_of_one_input_channel_are_warned_of():
     cs.conv_kernels({"stem": params["conv_0"]})
     cs.conv_mask(params)  # to which groups do not matter
     cs.total_similarity(params, feature_group_count=1)
-    layers = cs.conv_layers(
-        lambda p, x: [conv(x, k["kernel"], groups=2) for k in p.values()], params, IMAGES
-    )
+
+    def apply(params, x):
+        return [convolve(x, k["kernel"], feature_group_count=2) for k in params.values()]
+
+    layers = cs.conv_layers(apply, params, IMAGES)
     assert len(cs.conv_kernels(params, layers=layers)) == 7
 
 

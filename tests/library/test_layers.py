@@ -10,19 +10,13 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 import convsim_jax as cs
+from tests.library.kernel_cases import convolve
 
 IMAGES = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
 
 
-def conv(x, kernel, strides=(1, 1), spec="HWIO", **options):
-    return lax.conv_general_dilated(
-        x,
-        kernel.astype(x.dtype),
-        strides,
-        "SAME",
-        dimension_numbers=("NHWC", spec, "NHWC"),
-        **options,
-    )
+def conv(x, kernel, *args, **options):
+    return convolve(x, kernel.astype(x.dtype), *args, **options)
 
 
 def layers_of(apply, *shapes, images=IMAGES):
@@ -162,15 +156,6 @@ def test_one_entry_for_each_way_a_leaf_is_read():
 # Through what the program is made of.
 
 
-def in_while(params, x):
-    start = jnp.zeros((), jnp.int32)
-    return lax.fori_loop(start, start + 3, lambda _, x: conv(x, params["a"]), x)
-
-
-def in_cond(params, x):
-    return lax.cond(x.sum() > 0, lambda x: conv(x, params["a"]), lambda x: x, x)
-
-
 def custom(derive, rule):
     """A function with a derivative of its own."""
 
@@ -185,12 +170,8 @@ def custom(derive, rule):
 def in_shard_map(params, x):
     mesh = jax.make_mesh((2,), ("batch",), (jax.sharding.AxisType.Auto,))
     batch = PartitionSpec("batch")
-    return jax.shard_map(
-        lambda kernel, x: conv(x, kernel),
-        mesh=mesh,
-        in_specs=(PartitionSpec(), batch),
-        out_specs=batch,
-    )(params["a"], x)
+    specs = {"in_specs": (PartitionSpec(), batch), "out_specs": batch}
+    return jax.shard_map(lambda k, x: conv(x, k), mesh=mesh, **specs)(params["a"], x)
 
 
 def in_carry(params, x):
@@ -201,21 +182,25 @@ def in_carry(params, x):
     return lax.scan(step, (x, params["a"]), length=5)[0][0]
 
 
+def plain(p, x):
+    return conv(x, p["a"])
+
+
 THROUGH = {
-    "jit": (jax.jit(lambda p, x: conv(x, p["a"])), 1),
-    "remat": (jax.checkpoint(lambda p, x: conv(x, p["a"])), 1),
+    "jit": (jax.jit(plain), 1),
+    "remat": (jax.checkpoint(plain), 1),
     "called twice": (lambda p, x: jax.jit(conv)(jax.jit(conv)(x, p["a"]), p["a"]), 2),
-    "scan": (lambda p, x: lax.scan(lambda x, _: (conv(x, p["a"]), x), x, length=5)[0], 5),
+    "scan": (lambda p, x: lax.scan(lambda x, _: (plain(p, x), x), x, length=5)[0], 5),
     "carry": (in_carry, 5),
-    "while": (in_while, 1),
-    "cond": (in_cond, 1),
+    "while": (lambda p, x: lax.while_loop(lambda x: True, lambda x: plain(p, x), x), 1),
+    "cond": (lambda p, x: lax.cond(x.sum() > 0, partial(plain, p), lambda x: x, x), 1),
     "custom_jvp": (custom(jax.custom_jvp, lambda f: f.defjvp(lambda p, t: (p, t))), 1),
     "custom_vjp": (
         custom(jax.custom_vjp, lambda f: f.defvjp(lambda *a: (f(*a), a), lambda r, g: r)),
         1,
     ),
     "shard_map": (in_shard_map, 1),
-    "vmap": (lambda p, x: jax.vmap(lambda x: conv(x[None], p["a"])[0])(x), 1),
+    "vmap": (lambda p, x: jax.vmap(lambda x: plain(p, x[None])[0])(x), 1),
 }
 
 
@@ -242,11 +227,8 @@ def spectral(w):
 
 
 def weight_norm(w, scale):
-    return (
-        w
-        * lax.rsqrt(jnp.square(w).sum((0, 1, 2), keepdims=True))
-        * scale.reshape(1, 1, 1, -1)
-    )
+    square = jnp.square(w).sum((0, 1, 2), keepdims=True)
+    return w * lax.rsqrt(square) * scale.reshape(1, 1, 1, -1)
 
 
 FOLLOWED = {
@@ -275,9 +257,7 @@ def test_followed_through(name):
 LEFT_OUT = {
     "two whole leaves": lambda p: p["a"] + p["b"],
     "itself transposed": lambda p: p["a"] + p["a"].swapaxes(0, 1),
-    "a product": lambda p: (p["a"].reshape(36, 4) @ p["b"].reshape(4, 36)).reshape(
-        18, 18, 4, 1
-    ),
+    "a product": lambda p: (p["a"].T.reshape(4, 36) @ p["b"].reshape(36, 4))[None, None],
     "two leaves in a row": lambda p: jnp.concatenate([p["a"], p["b"]], 3),
     "a part of an axis": lambda p: p["a"][..., :2],
     "one of a few numbers": lambda p: jnp.ones((3, 3, 4, 4)) * p["a"][0, 0, 0, 0],
@@ -342,8 +322,7 @@ def test_prints_as_a_table():
 def test_dilated_input_with_strides_is_left_out():
     def apply(params, x):
         options = {"lhs_dilation": (3, 1), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-        padding = [(1, 1), (1, 1)]
-        return lax.conv_general_dilated(x, params["a"], (2, 2), padding, **options)
+        return lax.conv_general_dilated(x, params["a"], (2, 2), [(1, 1)] * 2, **options)
 
     with pytest.raises(ValueError, match=r"2x8x8x4.*strides as well"):
         layers_of(apply, (3, 3, 4, 5))

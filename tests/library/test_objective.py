@@ -1,5 +1,8 @@
-"""Similarity of kernels: its value against the definition, its symmetries, errors."""
+"""Similarity of kernels: closed forms, symmetries, bounds, extreme kernels, errors."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,12 +14,13 @@ from tests.library import oracle
 from tests.library.kernel_cases import (
     CASES,
     CHANNELS,
-    NOT_KERNELS,
+    LARGE,
     OPTIONS,
     SHAPE,
     SHAPES,
     every_option,
     every_scale_free_option,
+    gradient,
     layers,
     loss,
     matrix,
@@ -24,66 +28,45 @@ from tests.library.kernel_cases import (
     seeds,
     single,
     small_and_large,
+    value_and_gradient,
 )
 
-# Values, against the definition.
+# Values of any layer, against the definition.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=40)
 @given(st.sampled_from(CASES) | layers(), st.sampled_from(OPTIONS), seeds)
-def test_loss_is_its_definition(case, options, seed):
+def test_loss_and_matrix_are_their_definitions(case, options, seed):
     shape, groups = case
     kernel = normal(seed, shape)
-    result = cs.convolutional_similarity(
-        jnp.asarray(kernel), **options, feature_group_count=groups
-    )
-    expected = oracle.convolutional_similarity(
-        kernel, **options, feature_group_count=groups
-    )
-    assert result.shape == ()
-    assert result.dtype == jnp.float64
-    np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-13)
-
-
-@pytest.mark.usefixtures("x64")
-@settings(max_examples=40)
-@given(st.sampled_from(CASES) | layers(), st.sampled_from(CHANNELS), st.booleans(), seeds)
-def test_matrix_is_its_definition(case, channels, normalize, seed):
-    shape, groups = case
-    kernel = normal(seed, shape)
-    options = {"channels": channels, "normalize": normalize}
-    result = matrix(jnp.asarray(kernel), **options, feature_group_count=groups)
-    expected = oracle.similarity_matrix(kernel, **options, feature_group_count=groups)
-    assert result.dtype == jnp.float64
-    np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-13)
+    for name, static in (
+        ("convolutional_similarity", options),
+        ("similarity_matrix", {k: v for k, v in options.items() if k != "pairs"}),
+    ):
+        static = static | {"feature_group_count": groups}
+        result = getattr(cs, name)(jnp.asarray(kernel), **static)
+        expected = getattr(oracle, name)(kernel, **static)
+        assert result.dtype == jnp.float64
+        assert result.shape == np.shape(expected)
+        np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 2, 4), (2, 4, 1, 3), (1, 1, 3, 5)])
 def test_official_loss_takes_adjacent_pairs(shape):
     kernel = single(7, shape)
-    np.testing.assert_allclose(
-        cs.convolutional_similarity(kernel, pairs="adjacent"),
-        oracle.adjacent_loss_of_paper(kernel),
-        rtol=1e-5,
-    )
+    result = cs.convolutional_similarity(kernel, pairs="adjacent")
+    np.testing.assert_allclose(result, oracle.adjacent_loss_of_paper(kernel), rtol=1e-5)
 
 
 def test_defaults_are_the_papers_similarity_over_all_pairs():
     kernel = single(8, SHAPE)
-    assert cs.convolutional_similarity(kernel) == cs.convolutional_similarity(
-        kernel,
-        pairs="all",
-        channels="matched",
-        normalize=False,
-        feature_group_count=1,
-    )
-    np.testing.assert_array_equal(
-        cs.similarity_matrix(kernel),
-        cs.similarity_matrix(
-            kernel, channels="matched", normalize=False, feature_group_count=1
-        ),
-    )
+    options = {"channels": "matched", "normalize": False, "feature_group_count": 1}
+    result = cs.convolutional_similarity(kernel)
+    assert result == cs.convolutional_similarity(kernel, pairs="all", **options)
+    expected = cs.similarity_matrix(kernel, **options)
+    np.testing.assert_array_equal(cs.similarity_matrix(kernel), expected)
 
 
 def test_two_taps_by_hand():
@@ -91,24 +74,32 @@ def test_two_taps_by_hand():
     kernel = jnp.array([[1.0, 2.0], [1.0, -2.0]]).reshape(2, 1, 2)
     np.testing.assert_allclose(cs.similarity_matrix(kernel), [[6, 8], [8, 96]])
     np.testing.assert_allclose(cs.convolutional_similarity(kernel), 8)
-    np.testing.assert_allclose(
-        cs.convolutional_similarity(kernel, normalize=True), 8 / 24, rtol=1e-6
-    )
+    result = cs.convolutional_similarity(kernel, normalize=True)
+    np.testing.assert_allclose(result, 8 / 24, rtol=1e-6)
 
 
 @given(seeds)
 def test_one_by_one_kernels_in_closed_form(seed):
     kernel = single(seed, (1, 1, 3, 4))
     squares = np.square(oracle.float64(kernel[0, 0]))
-    np.testing.assert_allclose(matrix(kernel), squares.T @ squares, rtol=1e-5)
     energies = squares.sum(0)
-    np.testing.assert_allclose(
-        matrix(kernel, channels="cross"), np.outer(energies, energies), rtol=1e-5
-    )
+    close = np.testing.assert_allclose
+    close(matrix(kernel), squares.T @ squares, rtol=1e-5)
+    expected = np.outer(energies, energies)
+    close(matrix(kernel, channels="cross"), expected, rtol=1e-5)
     # Summed over input channels all 1x1 kernels have the one (flat) spectrum.
-    np.testing.assert_allclose(
-        matrix(kernel, channels="cross", normalize=True), np.ones((4, 4)), rtol=1e-5
-    )
+    close(matrix(kernel, channels="cross", normalize=True), np.ones((4, 4)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_two_taps_far_apart_in_a_wide_window(normalize):
+    """As the first layer of a ResNet has."""
+    kernel = jnp.zeros((7, 7, 1, 2)).at[0, 0, 0].set(1.0).at[6, 6, 0, 1].set(2.0)
+    value, slope = value_and_gradient(kernel, normalize=normalize)
+    # One tap against [1, 2]: 1 + 4; the own similarities are 1 and 2^2 + 5^2 + 2^2.
+    expected = 5 / np.sqrt(33) if normalize else 5
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert np.all(np.isfinite(slope))
 
 
 # Symmetries and bounds.
@@ -116,23 +107,17 @@ def test_one_by_one_kernels_in_closed_form(seed):
 
 @small_and_large
 @every_option
-@pytest.mark.parametrize("t", [0.5, -2.0, 4.0])
-def test_loss_is_of_degree_four_or_zero(shape, options, t):
+def test_degree_four_or_free_of_scale(shape, options):
     kernel = single(9, shape)
-    degree = 0 if options["normalize"] else 4
-    # A power of two scales every intermediate value exactly.
-    expected = t**degree * loss(kernel, **options)
-    np.testing.assert_allclose(loss(t * kernel, **options), expected, rtol=1e-6)
-
-
-@small_and_large
-@every_scale_free_option
-def test_scale_free_loss_ignores_the_scale(shape, options):
-    kernel = single(10, shape)
-    scales = jnp.array([1e-3, -2.0, 1.0, 70.0])
     expected = loss(kernel, **options)
-    result = loss(kernel * scales.reshape((1,) * (len(shape) - 1) + (4,)), **options)
-    np.testing.assert_allclose(result, expected, rtol=1e-5)
+    for t in (0.5, -2.0):
+        degree = 0 if options["normalize"] else 4
+        result = loss(t * kernel, **options)
+        np.testing.assert_allclose(result, t**degree * expected, rtol=1e-6)
+    if options["normalize"]:  # of every output channel on its own
+        scales = jnp.array([1e-3, -2, 1, 70]).reshape([1] * (len(shape) - 1) + [4])
+        result = loss(kernel * scales, **options)
+        np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
@@ -166,20 +151,13 @@ def test_scale_free_entries_lie_between_zero_and_one(shape, channels, seed):
 def test_scale_free_is_one_for_proportional_power_spectra(channels):
     corner = np.zeros((3, 3, 2, 1))
     corner[:2, :2] = normal(13, (2, 2, 2, 1))
-    copies = [
-        corner,
-        -5 * corner,
-        corner[::-1, ::-1],
-        np.roll(corner, (1, 1), axis=(0, 1)),
-    ]
+    shifted = np.roll(corner, (1, 1), axis=(0, 1))
+    copies = [corner, -5 * corner, corner[::-1, ::-1], shifted]
     kernel = jnp.asarray(np.concatenate(copies, -1), jnp.float32)
-    result = matrix(kernel, channels=channels, normalize=True)
-    np.testing.assert_allclose(result, np.ones((4, 4)), rtol=1e-5)
+    options = {"channels": channels, "normalize": True}
+    np.testing.assert_allclose(matrix(kernel, **options), np.ones((4, 4)), rtol=1e-5)
     for pairs in ("all", "adjacent"):
-        result = cs.convolutional_similarity(
-            kernel, pairs=pairs, channels=channels, normalize=True
-        )
-        np.testing.assert_allclose(result, 1, rtol=1e-5)
+        np.testing.assert_allclose(loss(kernel, pairs=pairs, **options), 1, rtol=1e-5)
 
 
 def test_only_cross_channels_ignore_the_order_of_input_channels():
@@ -195,14 +173,11 @@ def test_kernels_on_different_input_channels_have_no_matched_similarity():
     kernel = single(15, (2, 2, 3, 3)) * jnp.eye(3)[None, None]
     for pairs in ("all", "adjacent"):
         # All-pairs is a difference of sums: zero but for rounding.
-        similarity = cs.convolutional_similarity(kernel, pairs=pairs)
-        assert abs(similarity) <= 1e-6 * jnp.trace(matrix(kernel))
-        scale_free = cs.convolutional_similarity(kernel, pairs=pairs, normalize=True)
-        assert abs(scale_free) < 1e-6
+        assert abs(loss(kernel, pairs=pairs)) <= 1e-6 * jnp.trace(matrix(kernel))
+        assert abs(loss(kernel, pairs=pairs, normalize=True)) < 1e-6
     off_diagonal = np.asarray(matrix(kernel))[~np.eye(3, dtype=bool)]
     np.testing.assert_array_equal(off_diagonal, 0)
-    cross = np.asarray(matrix(kernel, channels="cross"))
-    assert np.all(cross > 0)
+    assert np.all(matrix(kernel, channels="cross") > 0)
 
 
 def test_kernels_orthogonal_at_lag_zero_alone_are_still_similar():
@@ -212,14 +187,137 @@ def test_kernels_orthogonal_at_lag_zero_alone_are_still_similar():
     assert cs.convolutional_similarity(kernel, normalize=True) == 1
 
 
-# Errors: the argument, what came, what was expected.
+def test_kernel_cosine_is_signed():
+    filters = normal(28, (3, 3, 2, 1))
+    kernel = np.concatenate([filters, -3 * filters, filters[::-1]], -1)
+    result = cs.kernel_cosine_similarity(jnp.asarray(kernel, jnp.float32))
+    np.testing.assert_allclose(np.diag(result), 1, rtol=1e-6)
+    np.testing.assert_allclose(result[0, 1], -1, rtol=1e-6)
+    assert abs(result[0, 2]) < 0.9
 
 
-@pytest.mark.parametrize("function", ["convolutional_similarity", "similarity_matrix"])
-@pytest.mark.parametrize(("kernel", "message"), NOT_KERNELS)
-def test_rejects_what_is_no_kernel(function, kernel, message):
-    with pytest.raises(ValueError, match=message):
-        getattr(cs, function)(kernel)
+# Extreme and degenerate kernels.
+
+
+@small_and_large
+@every_scale_free_option
+@pytest.mark.parametrize("t", [1e-12, 1e-6, 1e6, 1e12])
+def test_scale_free_loss_neither_underflows_nor_overflows(shape, options, t):
+    kernel = single(11, shape)
+    expected = loss(kernel, **options)
+    np.testing.assert_allclose(loss(t * kernel, **options), expected, rtol=1e-5)
+    result, expected = (gradient(t * kernel, **options), gradient(kernel, **options))
+    assert oracle.relative_error(t * result, expected) < 1e-4
+
+
+@pytest.mark.parametrize("t", [0.0, 1e-12, 1e12])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("kernel_cosine_similarity", {}),
+        ("similarity_matrix", {"normalize": True}),
+        ("similarity_matrix", {"normalize": True, "channels": "cross"}),
+    ],
+)
+def test_scale_free_matrices_neither_underflow_nor_overflow(name, options, t):
+    kernel = single(29, (3, 3, 2, 3)).at[..., 1].multiply(t)
+    function = partial(getattr(cs, name), **options)
+    expected = getattr(oracle, name)(kernel, **options)
+    np.testing.assert_allclose(function(kernel), expected, rtol=1e-4, atol=1e-6)
+    slope = jax.grad(lambda k: jnp.sum(function(k) ** 2))(kernel)
+    assert np.all(np.isfinite(slope))
+
+
+@every_option
+@pytest.mark.parametrize(("outputs", "groups"), [(1, 1), (4, 4)])
+def test_without_pairs_loss_and_gradient_are_zero(options, outputs, groups):
+    kernel = single(16, (3, 2, outputs))
+    value, slope = value_and_gradient(kernel, **options, feature_group_count=groups)
+    assert value == 0
+    np.testing.assert_array_equal(slope, 0)
+
+
+@small_and_large
+@every_option
+def test_gradient_stays_finite_down_to_subnormal_kernels(shape, options):
+    for size in (1e-42, 1e-38, 1e-30):
+        value, slope = value_and_gradient(jnp.full(shape, size, jnp.float32), **options)
+        assert np.isfinite(value)
+        assert np.all(np.isfinite(slope))
+
+
+# Precision.
+
+
+def errors_against_float64(kernel, options):
+    """Relative errors of the value, the gradient, and the worst channel's gradient."""
+
+    def exact(k):
+        return oracle.convolutional_similarity(k, **options)
+
+    value, slope = value_and_gradient(kernel, **options)
+    expected = oracle.gradient(exact, kernel)
+    pairs = [(slope[..., m], expected[..., m]) for m in range(kernel.shape[-1])]
+    pairs += [(value, exact(kernel)), (slope, expected)]
+    return max(oracle.relative_error(*pair) for pair in pairs)
+
+
+@small_and_large
+@every_option
+@pytest.mark.parametrize(("large", "tolerance"), [(None, 1e-5), (0, 1e-3), (3, 1e-3)])
+def test_single_precision(shape, options, large, tolerance):
+    """All pairs are a square of a sum less a sum of squares, large where a kernel is."""
+    kernel = single(21, shape)
+    if large is not None:
+        kernel = kernel.at[..., large].multiply(100)
+    assert errors_against_float64(kernel, options) < tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("relaxed_jax")  # optax.adam promotes
+@every_option
+def test_single_precision_after_a_thousand_steps(options):
+    """Kernels that were minimised leave small differences of large sums."""
+    params = {"kernel": single(25, (3, 3, 4, 8)) / 6}
+    params, history = cs.minimize_similarity(params, 1000, **options)
+    assert history.loss[-1] < history.loss[0] / 3
+    exact = oracle.convolutional_similarity(params["kernel"], **options)
+    assert oracle.relative_error(loss(params["kernel"], **options), exact) < 1e-3
+
+
+@pytest.mark.slow
+@every_option
+def test_single_precision_on_a_wide_layer(options):
+    kernel = single(23, (2, 2, 8, 24)) / 4
+    expected = oracle.convolutional_similarity(kernel, **options)
+    np.testing.assert_allclose(loss(kernel, **options), expected, rtol=1e-5)
+
+
+@every_option
+def test_half_precision_gradient_rounds_once(options):
+    kernel = single(24, LARGE).astype(jnp.float16)
+    slope = gradient(kernel, **options)
+    assert slope.dtype == jnp.float16
+    expected = oracle.gradient(
+        lambda k: oracle.convolutional_similarity(k, **options), kernel
+    )
+    assert oracle.relative_error(slope, expected) <= jnp.finfo(jnp.float16).eps
+
+
+@every_option
+def test_half_precision_overflows_only_where_the_result_does(options):
+    """Own similarity of the first kernel: 9e4; its sums with the others: small."""
+    kernel = single(26, SHAPE).at[..., 1:].divide(16)
+    first = kernel[..., 0]
+    kernel = kernel.at[..., 0].set(first * (17.4 / jnp.linalg.norm(first)))
+    kernel = kernel.astype(jnp.float16)
+    assert oracle.similarity(oracle.float64(kernel), 0, 0) > 65504
+    result = loss(kernel, **options)
+    exact = oracle.convolutional_similarity(kernel, **options)
+    assert oracle.relative_error(result, exact) <= jnp.finfo(jnp.float16).eps
+
+
+# Errors.
 
 
 @pytest.mark.parametrize(
@@ -233,12 +331,19 @@ def test_rejects_what_is_no_kernel(function, kernel, message):
         ({"feature_group_count": -2}, r"feature_group_count is -2.*positive int"),
         ({"feature_group_count": 2.0}, r"feature_group_count is 2\.0.*positive int"),
         ({"feature_group_count": True}, r"feature_group_count is True.*positive int"),
+        ({"strides": 0}, r"strides is 0; expected a positive int, or one for each"),
+        ({"strides": True}, r"strides is True; expected a positive int"),
+        ({"strides": 1.5}, r"strides is 1.5; expected a positive int"),
+        ({"strides": "2"}, r"strides is '2'; expected a positive int"),
+        ({"strides": (2,)}, r"strides is \(2,\);.*2 axes of the window \(2, 2\)"),
+        ({"strides": (2, -1)}, r"strides is \(2, -1\); expected a positive int"),
+        ({"transposed": 1}, r"transposed is 1; expected True or False"),
     ],
+    ids=str,
 )
-def test_rejects_unknown_options(options, message):
-    kernel = jnp.ones((3, 2, 4))
+def test_says_what_is_wrong_with_an_option(options, message):
     with pytest.raises(ValueError, match=message):
-        cs.convolutional_similarity(kernel, **options)
+        cs.convolutional_similarity(jnp.ones(SHAPE), **options)
     if "pairs" not in options:
         with pytest.raises(ValueError, match=message):
-            cs.similarity_matrix(kernel, **options)
+            cs.similarity_matrix(jnp.ones(SHAPE), **options)

@@ -1,3 +1,8 @@
+"""Penalties of orthogonality: closed forms, strides, power iteration, errors.
+
+What is asked of every function of a kernel is in test_kernel_functions.py.
+"""
+
 import itertools
 from functools import partial
 
@@ -10,6 +15,7 @@ from hypothesis import strategies as st
 
 from convsim_jax import orthogonality
 from tests.library import oracle
+from tests.library.kernel_cases import PENALTIES, every, seeds
 
 # Unequal windows, 1 to 3 spatial axes, undercomplete, overcomplete, M = 1.
 SHAPES = [
@@ -21,20 +27,8 @@ SHAPES = [
     (5, 2, 2, 1),
     (2, 2, 3, 1, 4),
 ]
-DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64]
-PENALTIES = [
-    orthogonality.soft_orthogonality,
-    orthogonality.double_soft_orthogonality,
-    orthogonality.mutual_coherence,
-    orthogonality.spectral_restricted_isometry,
-    orthogonality.convolutional_orthogonality,
-]
 srip = jax.jit(orthogonality.spectral_restricted_isometry, static_argnames="iterations")
-seeds = st.integers(0, 2**32 - 1)
-every_penalty = pytest.mark.parametrize("penalty", PENALTIES, ids=lambda f: f.__name__)
-every_rank = pytest.mark.parametrize(
-    "shape", [(1, 2, 5), (5, 2, 2, 1), (2, 2, 3, 1, 4)], ids=str
-)
+every_penalty = every(PENALTIES)
 
 
 def normal(seed, shape):
@@ -49,53 +43,6 @@ def orthonormal(seed, shape):
     rows = int(np.prod(window)) * C
     square = np.random.default_rng(seed).standard_normal((max(rows, M),) * 2)
     return np.linalg.qr(square)[0][:rows, :M].reshape(shape)
-
-
-# Definitions in float64.
-
-
-def gram_error(kernel):
-    flat = [kernel[..., i].ravel() for i in range(kernel.shape[-1])]
-    return np.array([[a @ b - (i == j) for j, b in enumerate(flat)]
-                     for i, a in enumerate(flat)])  # fmt: skip
-
-
-def soft(kernel):
-    return np.linalg.norm(gram_error(kernel)) ** 2
-
-
-def double_soft(kernel):
-    W = kernel.reshape(-1, kernel.shape[-1])
-    return soft(kernel) + np.linalg.norm(W @ W.T - np.eye(len(W))) ** 2
-
-
-def mutual_coherence(kernel):
-    return max(abs(entry) for entry in gram_error(kernel).flat)
-
-
-def power_iteration(kernel, start, iterations=2):
-    error, v = gram_error(kernel), start
-    for _ in range(iterations - 1):
-        v = error @ v
-    return np.linalg.norm(error @ v) / np.linalg.norm(v)
-
-
-def self_convolution(kernel, stride=1):
-    """As the paper writes it: pad by P, slide by S, compare with the identity."""
-    *window, _, M = kernel.shape
-    strides = np.broadcast_to(stride, len(window))
-    padding = [(k - 1) // s * s for k, s in zip(window, strides, strict=True)]
-    padded = np.pad(kernel, [(p, p) for p in padding] + [(0, 0), (0, 0)])
-    steps = [2 * p // s + 1 for p, s in zip(padding, strides, strict=True)]
-    centre = tuple(p // s for p, s in zip(padding, strides, strict=True))
-    loss = 0.0
-    for position in np.ndindex(*steps):
-        corner = [t * s for t, s in zip(position, strides, strict=True)]
-        view = tuple(slice(c, c + k) for c, k in zip(corner, window, strict=True))
-        products = padded[view].reshape(-1, M).T @ kernel.reshape(-1, M)
-        target = np.eye(M) if position == centre else np.zeros((M, M))
-        loss += np.linalg.norm(products - target) ** 2
-    return loss
 
 
 def convolution_matrix(kernel, strides):
@@ -114,47 +61,6 @@ def convolution_matrix(kernel, strides):
     return np.array(rows), np.prod(steps)
 
 
-def definition(penalty, M):
-    """The penalty in float64, with the start vector that the power iteration draws."""
-    if penalty is orthogonality.spectral_restricted_isometry:
-        start = jax.random.normal(jax.random.key(0), (M,), jnp.float32)
-        return partial(power_iteration, start=oracle.float64(start))
-    return {
-        orthogonality.soft_orthogonality: soft,
-        orthogonality.double_soft_orthogonality: double_soft,
-        orthogonality.mutual_coherence: mutual_coherence,
-        orthogonality.convolutional_orthogonality: self_convolution,
-    }[penalty]
-
-
-# Values and gradients, against the definitions.
-
-
-@pytest.mark.slow
-@every_penalty
-@pytest.mark.usefixtures("x64")
-@settings(max_examples=15)
-@given(shape=st.sampled_from(SHAPES), seed=seeds)
-def test_value_is_its_definition(penalty, shape, seed):
-    kernel = normal(seed, shape)
-    result = jax.jit(penalty)(jnp.asarray(kernel))
-    assert result.shape == ()
-    assert result.dtype == jnp.float64
-    expected = definition(penalty, shape[-1])(kernel)
-    np.testing.assert_allclose(result, expected, rtol=1e-11)
-
-
-@pytest.mark.slow
-@every_penalty
-@every_rank
-@pytest.mark.usefixtures("x64")
-def test_gradient_is_that_of_the_definition(penalty, shape):
-    kernel = normal(1, shape)
-    expected = oracle.gradient(definition(penalty, shape[-1]), kernel)
-    result = jax.jit(jax.grad(penalty))(jnp.asarray(kernel))
-    np.testing.assert_allclose(result, expected, rtol=1e-7, atol=1e-8)
-
-
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=15)
 @given(seed=seeds, case=st.sampled_from([
@@ -165,7 +71,9 @@ def test_convolutional_orthogonality_with_a_stride(seed, case):
     shape, stride = case
     kernel = normal(seed, shape)
     result = orthogonality.convolutional_orthogonality(jnp.asarray(kernel), stride=stride)
-    np.testing.assert_allclose(result, self_convolution(kernel, stride), rtol=1e-11)
+    np.testing.assert_allclose(
+        result, oracle.convolutional_orthogonality(kernel, stride), rtol=1e-11
+    )
 
 
 @pytest.mark.usefixtures("x64")
@@ -194,7 +102,7 @@ def test_convolutional_orthogonality_is_that_of_the_convolutions_rows(shape, str
 @given(shape=st.sampled_from(SHAPES), seed=seeds)
 def test_srip_grows_to_the_spectral_norm(shape, seed):
     kernel = normal(seed, shape)
-    spectral_norm = np.linalg.norm(gram_error(kernel), 2)
+    spectral_norm = np.linalg.norm(oracle.gram_error(kernel), 2)
     few, more, many = (srip(jnp.asarray(kernel), iterations=n) for n in (1, 5, 1000))
     assert few <= more * (1 + 1e-12)
     assert more <= spectral_norm * (1 + 1e-12)
@@ -209,7 +117,9 @@ def test_srip_starts_from_the_key():
     result = orthogonality.spectral_restricted_isometry(
         jnp.asarray(kernel), iterations=3, key=key
     )
-    np.testing.assert_allclose(result, power_iteration(kernel, start, 3), rtol=1e-11)
+    np.testing.assert_allclose(
+        result, oracle.spectral_restricted_isometry(kernel, start, 3), rtol=1e-11
+    )
     assert result != orthogonality.spectral_restricted_isometry(
         jnp.asarray(kernel), iterations=3
     )
@@ -257,7 +167,7 @@ def test_kernel_orthogonality_does_not_make_a_convolution_orthogonal():
     )
 
 
-@every_rank
+@pytest.mark.parametrize("shape", [(1, 2, 5), (5, 2, 2, 1), (2, 2, 3, 1, 4)], ids=str)
 def test_stride_of_the_window_leaves_soft_orthogonality(shape):
     kernel = jnp.asarray(normal(4, shape), jnp.float32)
     np.testing.assert_allclose(
@@ -267,53 +177,12 @@ def test_stride_of_the_window_leaves_soft_orthogonality(shape):
     )
 
 
-# Beside what test_contract.py asks of every penalty.
-
-
 @every_penalty
-def test_zero_kernels(penalty):
-    shape = (5, 2, 2, 3)
-    expected = definition(penalty, shape[-1])(np.zeros(shape))
-    np.testing.assert_allclose(jax.jit(penalty)(jnp.zeros(shape)), expected, rtol=1e-6)
-
-
-@every_penalty
-def test_gradient_vanishes_at_a_kernel_that_is_exactly_orthonormal(penalty):
+def test_gradient_vanishes_at_a_kernel_that_is_exactly_orthonormal(case):
     kernel = jnp.ones((1, 1, 1, 1))
-    value, gradient = jax.value_and_grad(penalty)(kernel)
+    value, gradient = jax.value_and_grad(case.function)(kernel)
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros(kernel.shape))
-
-
-@pytest.mark.slow
-@every_penalty
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
-def test_result_is_rounded_once(penalty, dtype):
-    kernel = jnp.asarray(normal(5, (3, 3, 16, 12)), dtype)
-    result = jax.jit(penalty)(kernel)
-    assert result.dtype == dtype
-    accumulation_dtype = jnp.float64 if dtype == jnp.float64 else jnp.float32
-    expected = definition(penalty, 12)(oracle.float64(kernel))
-    half_unit, unit = (
-        float(jnp.finfo(dtype).eps) / 2,
-        float(jnp.finfo(accumulation_dtype).eps),
-    )
-    rounding = half_unit + 20 * unit
-    np.testing.assert_allclose(oracle.float64(result), expected, rtol=rounding)
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    "penalty", [f for f in PENALTIES if "spectral" not in f.__name__]
-)
-@every_rank
-def test_order_of_output_channels_does_not_matter(penalty, shape):
-    kernel = normal(6, shape)
-    shuffled = np.flip(kernel, axis=-1)
-    np.testing.assert_allclose(
-        penalty(jnp.asarray(shuffled)), penalty(jnp.asarray(kernel)), rtol=1e-12
-    )
 
 
 # Bad input.

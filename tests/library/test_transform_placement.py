@@ -8,6 +8,7 @@ import pytest
 
 import convsim_jax as cs
 from tests.library import oracle
+from tests.library.kernel_cases import convolve
 from tests.library.transform_case import (
     LEARNING_RATE,
     PARAMS,
@@ -15,6 +16,7 @@ from tests.library.transform_case import (
     UPDATES,
     added,
     assert_added,
+    normal,
     one_update,
     similarity_gradient,
     tree,
@@ -157,58 +159,43 @@ def test_extra_arguments_of_a_chain_pass_by():
 
 def test_vmap_over_seeds():
     transformation = cs.add_convolutional_similarity(STRENGTH)
-    params = [tree(seed) for seed in (40, 50)]
-    updates = [tree(seed) for seed in (60, 70)]
-    stacked_params, stacked_updates = (
+    params, updates = [tree(40), tree(50)], [tree(60), tree(70)]
+    stacked = [
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-        for trees in (params, updates)
-    )
-    state = jax.vmap(transformation.init)(stacked_params)
-    result, _ = jax.vmap(transformation.update)(stacked_updates, state, stacked_params)
+        for trees in (updates, params)
+    ]
+    state = jax.vmap(transformation.init)(stacked[1])
+    result, _ = jax.vmap(transformation.update)(stacked[0], state, stacked[1])
     for i in range(2):
         own = jax.tree.map(lambda x, i=i: x[i], result)
         assert_added(own, added(updates[i], params[i]), updates[i])
 
 
-GROUPS = {"conv/kernel": 3}
-
-
 @pytest.mark.parametrize("how", ["groups", "layers"])
-@pytest.mark.parametrize("hidden", ["nothing", "the other", "itself"])
+@pytest.mark.parametrize("hidden", [None, "other", "conv"])
 def test_what_names_layers_by_path_passes_over_those_that_are_hidden(how, hidden):
     """As `optax.masked` and `optax.multi_transform` hide what is not theirs."""
 
     def apply(params, x):
-        for name, groups in (("conv", 3), ("other", 1)):
-            x = jax.lax.conv_general_dilated(
-                x,
-                params[name]["kernel"],
-                (1, 1),
-                "SAME",
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=groups,
-            )
-        return x
+        x = convolve(x, params["conv"]["kernel"], feature_group_count=3)
+        return convolve(x, params["other"]["kernel"])
 
     params = PARAMS | {"other": {"kernel": jnp.ones((1, 1, 3, 2))}}
     updates = UPDATES | {"other": {"kernel": jnp.zeros((1, 1, 3, 2))}}
-    layers = cs.conv_layers(
-        apply, params, jax.ShapeDtypeStruct((1, 4, 4, 6), jnp.float32)
-    )
-    options = {"layers": layers} if how == "layers" else {"feature_group_count": GROUPS}
-    regularized = cs.add_convolutional_similarity(STRENGTH, **options)
-    seen = {
-        "nothing": {"conv": "seen", "dense": "seen", "other": "seen"},
-        "the other": {"conv": "seen", "dense": "seen", "other": "hidden"},
-        "itself": {"conv": "hidden", "dense": "seen", "other": "seen"},
-    }[hidden]
+    options = {"feature_group_count": {"conv/kernel": 3}}
+    if how == "layers":
+        options = {"layers": cs.conv_layers(apply, params, jnp.ones((1, 4, 4, 6)))}
     transformation = optax.multi_transform(
-        {"seen": regularized, "hidden": optax.scale(-2.0)}, seen
+        {
+            "seen": cs.add_convolutional_similarity(STRENGTH, **options),
+            "hidden": optax.scale(-2.0),
+        },
+        {name: "hidden" if name == hidden else "seen" for name in params},
     )
     result = one_update(transformation, updates, params)
-    if hidden == "itself":
-        for name, update in UPDATES["conv"].items():
-            np.testing.assert_array_equal(result["conv"][name], -2 * update)
+    if hidden == "conv":
+        expected = jax.tree.map(lambda update: -2 * update, UPDATES["conv"])
+        jax.tree.map(np.testing.assert_array_equal, result["conv"], expected)
         assert np.all(result["other"]["kernel"] != 0)
     else:
         assert_added(result, added(feature_group_count=3))
@@ -219,3 +206,64 @@ def test_inject_hyperparams_takes_numbers_for_hyperparameters():
     transformation = make(strength=STRENGTH, feature_group_count=3)
     with pytest.raises(ValueError, match=r"feature_group_count is.*static_args"):
         transformation.init(PARAMS)
+
+
+# Structure and dtypes, at each place and inside of each wrapper.
+
+PLACES = {
+    "bare": cs.add_convolutional_similarity,
+    "decoupled": decoupled,
+    "before adam": lambda strength: optax.chain(
+        cs.add_convolutional_similarity(strength), optax.adam(0.1)
+    ),
+}
+ONLY_CONV = {"conv": True, "bf16": True, "dense": False, "frozen": False}
+WRAPPERS = {
+    "schedule": lambda make: make(optax.linear_schedule(0.5, 0.1, 10)),
+    "masked": lambda make: optax.masked(make(0.5), ONLY_CONV),
+    "multi_transform": lambda make: optax.multi_transform(
+        {True: make(0.5), False: optax.identity()}, ONLY_CONV
+    ),
+    "multi_steps": lambda make: optax.MultiSteps(make(0.5), every_k_schedule=2),
+    "inject_hyperparams": lambda make: optax.inject_hyperparams(
+        lambda strength: make(strength)
+    )(strength=0.5),
+}
+MIXED, MIXED_UPDATES = (
+    {**tree, "bf16": {"kernel": normal(seed, (1, 2, 1, 2), jnp.bfloat16)}, "frozen": None}
+    for seed, tree in [(80, PARAMS), (81, UPDATES)]
+)
+
+
+def types(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("relaxed_jax")
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("wrapper", WRAPPERS.values(), ids=WRAPPERS)
+def test_keeps_structure_and_dtypes_and_moves_kernels_alone(place, wrapper):
+    """The last against the same optimizer with strength 0."""
+
+    def two_steps(make):
+        optimizer = wrapper(make)
+        first = state = optimizer.init(MIXED)
+        for _ in range(2):
+            result, state = jax.jit(optimizer.update)(MIXED_UPDATES, state, MIXED)
+            assert types(result) == types(MIXED)
+            assert types(state) == types(first)
+        return result
+
+    with_it, without = two_steps(place), two_steps(lambda strength: place(0.0))
+    assert np.any(with_it["conv"]["kernel"] != without["conv"]["kernel"])
+    np.testing.assert_allclose(with_it["conv"]["bias"], without["conv"]["bias"])
+    np.testing.assert_allclose(with_it["dense"]["kernel"], without["dense"]["kernel"])
+
+
+@pytest.mark.usefixtures("relaxed_jax")
+@pytest.mark.parametrize("wrapper", ["schedule", "masked"])
+def test_without_params_it_says_so(wrapper):
+    optimizer = WRAPPERS[wrapper](cs.add_convolutional_similarity)
+    with pytest.raises(ValueError, match=r"params is None.*update\(updates, state, "):
+        optimizer.update(MIXED, optimizer.init(MIXED))

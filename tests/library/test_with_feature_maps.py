@@ -12,6 +12,7 @@ from flax import linen as nn
 import convsim_jax as cs
 from convsim_jax.flax import capture_feature_maps
 from tests.library.flax_networks import LinenBlock, LinenNet, X, images, linen_variables
+from tests.library.kernel_cases import convolve
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
 
@@ -19,13 +20,6 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
 def close(result, expected):
     jax.tree.map(
         partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), result, expected
-    )
-
-
-def convolve(x, kernel, **options):
-    names = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=names, **options
     )
 
 
