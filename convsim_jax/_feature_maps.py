@@ -156,8 +156,9 @@ def _decorrelation(maps: jax.Array, groups: int, axis_name: Hashable | None) -> 
 
 
 def _sum_over_pairs(matrices: jax.Array) -> jax.Array:
-    """The sum of all entries that are not on a diagonal."""
-    return jnp.sum(matrices * (1.0 - jnp.eye(matrices.shape[-1], dtype=matrices.dtype)))
+    """The sum of all entries that are not on the diagonal of a matrix."""
+    others = 1.0 - jnp.eye(matrices.shape[-1], dtype=matrices.dtype)
+    return jnp.sum(matrices * others[None])
 
 
 @partial(jax.jit, static_argnums=1)

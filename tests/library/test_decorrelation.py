@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 import convsim_jax as cs
+from tests.library import oracle
+from tests.library.kernel_cases import seeds
 from tests.library.test_sharding import sizes_communicated
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SHAPES = [(4, 5, 6), (5, 4, 3, 6), (3, 2, 3, 2, 6)]
-seeds = st.integers(0, 2**32 - 1)
 
 
 def mixed(seed, shape, dtype=np.float64):
@@ -31,7 +33,7 @@ def mixed(seed, shape, dtype=np.float64):
 
 def correlation(maps):
     """By NumPy in float64; constant maps have none."""
-    pixels = np.asarray(maps, np.float64).reshape(-1, np.shape(maps)[-1])
+    pixels = oracle.float64(maps).reshape(-1, np.shape(maps)[-1])
     varied = np.ptp(pixels, 0) > 0
     result = np.zeros((len(varied), len(varied)))
     result[np.ix_(varied, varied)] = np.corrcoef(pixels[:, varied], rowvar=False)
@@ -40,9 +42,8 @@ def correlation(maps):
 
 def expected_decorrelation(maps, groups=1):
     r = correlation(maps)
-    size = len(r) // groups
-    pairs = [(i, j) for i in range(len(r)) for j in range(i) if i // size == j // size]
-    return np.mean([r[i, j] ** 2 for i, j in pairs]) if pairs else 0.0
+    squares = [r[pair] ** 2 for pair in oracle.pairs_of(len(r), "all", groups)]
+    return np.mean(squares) if squares else 0.0
 
 
 def expected_effective(maps):
@@ -143,6 +144,72 @@ def test_a_map_that_is_no_number_is_not_hidden():
     assert np.isnan(cs.decorrelation(maps))
 
 
+# The report.
+
+
+def maps_with_a_dead_and_a_constant():
+    maps = mixed(0, (3, 5, 4, 7), np.float32)
+    maps[..., 2], maps[..., 4] = 0, 0.3
+    return maps
+
+
+def mean_over_pairs(matrix):
+    return np.abs(matrix[np.triu_indices(len(matrix), 1)]).mean()
+
+
+def test_each_number_is_its_definition():
+    maps = maps_with_a_dead_and_a_constant()
+    (row,) = cs.redundancy_report({"conv": maps}).layers.values()
+    r = np.abs(correlation(maps))
+    np.testing.assert_allclose(row.effective, expected_effective(maps), rtol=1e-5)
+    np.testing.assert_allclose(row.correlation, mean_over_pairs(r), rtol=1e-5)
+    np.fill_diagonal(r, 0)
+    np.testing.assert_allclose(row.twin_correlation, r.max(0), rtol=1e-5)
+    varied = r.max(0) > 0
+    np.testing.assert_array_equal(row.twin[varied], r.argmax(0)[varied])
+    assert (row.dead, row.constant, row.shape) == (1, 1, maps.shape)
+    cosine = oracle.feature_map_similarity(maps)
+    np.testing.assert_allclose(row.cosine, cosine, rtol=1e-5)
+    pixels = maps.astype(np.float64).reshape(-1, 7)
+    norms = np.sqrt(np.mean(pixels**2, 0))
+    direction = pixels.mean(0) / np.where(norms > 0, norms, 1)
+    expected = mean_over_pairs(np.outer(direction, direction))
+    np.testing.assert_allclose(row.independent_cosine, expected, rtol=1e-5)
+
+
+def test_independent_maps_after_relu_have_the_cosine_one_over_pi():
+    maps = np.random.default_rng(1).standard_normal((2, 100, 100, 8)).astype(np.float32)
+    report = cs.redundancy_report({"conv": np.maximum(maps, 0)})
+    row = report.layers["conv"]
+    np.testing.assert_allclose(row.independent_cosine, 1 / np.pi, rtol=0.02)
+    np.testing.assert_allclose(row.cosine, row.independent_cosine, rtol=0.02)
+    assert row.effective > 7.9
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("maps", [np.zeros((2, 3, 4)), np.ones((2, 3, 1))])
+def test_dead_maps_and_a_single_one(maps, dtype):
+    row = cs.redundancy_report({"a": jnp.asarray(maps, dtype)}).layers["a"]
+    assert row.effective == row.correlation == row.cosine == row.independent_cosine == 0
+    assert row.dead + row.constant == maps.shape[-1]
+
+
+def test_report_of_no_layer():
+    with pytest.raises(ValueError, match="maps is empty"):
+        cs.redundancy_report({})
+
+
+def test_prints_a_row_a_layer():
+    maps = {"first": maps_with_a_dead_and_a_constant(), "last": np.ones((1, 2, 2))}
+    lines = str(cs.redundancy_report(maps)).splitlines()
+    assert lines[0].split()[:3] == ["layer", "shape", "effective"]
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["first", "3x5x4x7"],
+        ["last", "1x2x2"],
+    ]
+    assert len({len(line) for line in lines}) == 1
+
+
 # Many devices.
 
 MAPS = mixed(4, (16, 6, 5, 4), np.float32)
@@ -179,50 +246,55 @@ def test_report_on_sharded_maps(spec):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), row, expected)
 
 
-def by_shard_map(function):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    return jax.shard_map(function, mesh=mesh, in_specs=P("data"), out_specs=P())(MAPS)
-
-
-def by_pmap(function):
-    return jax.pmap(function, axis_name="data")(MAPS.reshape(8, 2, *MAPS.shape[1:]))[0]
-
-
-def by_vmap(function):
-    maps = MAPS.reshape(8, 2, *MAPS.shape[1:])
-    return jax.vmap(function, axis_name="data", out_axes=None)(maps)
+PARTS = MAPS.reshape(8, 2, *MAPS.shape[1:])
+SPREAD = {
+    "shard_map": lambda f: jax.shard_map(
+        f,
+        mesh=jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,)),
+        in_specs=P("data"),
+        out_specs=P(),
+    )(MAPS),
+    "pmap": lambda f: jax.pmap(f, axis_name="data")(PARTS)[0],
+    "vmap": lambda f: jax.vmap(f, axis_name="data", out_axes=None)(PARTS),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spread", [by_shard_map, by_pmap, by_vmap])
+@pytest.mark.parametrize("spread", SPREAD)
 def test_axis_name_makes_it_that_of_the_whole_batch(spread):
     """Value and, by each user's convention, the gradient with respect to weights."""
 
-    def effective(maps):
-        return cs.effective_maps(maps, axis_name="data")
-
-    def slope(maps):
+    def slope(maps, axis_name=None):
         def loss(weights):
             mixture = jnp.tanh(maps @ weights)
-            return cs.decorrelation(mixture, axis_name="data", feature_group_count=2)
+            options = {"axis_name": axis_name, "feature_group_count": 2}
+            return cs.decorrelation(mixture, **options)
 
         slope = jax.grad(loss)(jnp.eye(4))
-        if spread is by_shard_map:  # weights that do not vary: summed by JAX itself
-            return slope
-        return jax.lax.pmean(slope, "data")
+        # In shard_map weights do not vary, and JAX itself sums their gradients.
+        return (
+            slope if spread == "shard_map" or not axis_name else lax.pmean(slope, "data")
+        )
 
-    np.testing.assert_allclose(spread(effective), expected_effective(MAPS), rtol=1e-5)
-    whole = jax.grad(
-        lambda weights: cs.decorrelation(jnp.tanh(MAPS @ weights), feature_group_count=2)
-    )(jnp.eye(4))
-    np.testing.assert_allclose(spread(slope), whole, rtol=1e-4, atol=1e-6)
+    effective = SPREAD[spread](partial(cs.effective_maps, axis_name="data"))
+    np.testing.assert_allclose(effective, expected_effective(MAPS), rtol=1e-5)
+    result = SPREAD[spread](partial(slope, axis_name="data"))
+    np.testing.assert_allclose(result, slope(MAPS), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("function", [cs.decorrelation, cs.effective_maps])
-def test_rejects_what_is_no_map(function):
-    with pytest.raises(ValueError, match=r"maps has shape \(3, 4\); expected \(batch"):
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (cs.decorrelation, "maps"),
+        (cs.effective_maps, "maps"),
+        (cs.feature_map_similarity, "feature_maps"),
+        (lambda maps: cs.redundancy_report({"a": maps}), r"maps\['a'\]"),
+    ],
+)
+def test_rejects_what_is_no_map(function, name):
+    with pytest.raises(ValueError, match=rf"{name} has shape \(3, 4\); expected \(batch"):
         function(jnp.ones((3, 4)))
-    with pytest.raises(ValueError, match="maps has dtype int32; expected a floating"):
+    with pytest.raises(ValueError, match=f"{name} has dtype int32; expected a floating"):
         function(jnp.ones((2, 3, 4), int))
 
 

@@ -10,8 +10,14 @@ import pytest
 from flax import linen as nn
 
 import convsim_jax as cs
-from convsim_jax.flax import capture_feature_maps
-from tests.library.flax_networks import LinenBlock, LinenNet, X, images, linen_variables
+from tests.library.flax_networks import (
+    LinenBlock,
+    LinenNet,
+    X,
+    expected_maps,
+    images,
+    linen_variables,
+)
 from tests.library.kernel_cases import convolve
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
@@ -119,9 +125,7 @@ def test_under_vmap_over_networks():
     seeds = [parameters(seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seeds)
     result = jax.vmap(cs.with_feature_maps(network), in_axes=(0, None))(stacked, X)
-    for seed, params in enumerate(seeds):
-        one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], result)
-        close(one, network_and_maps(params, X))
+    close(result, jax.vmap(network_and_maps, in_axes=(0, None))(stacked, X))
 
 
 # Inside transformations. Each runs a network with and without them.
@@ -254,23 +258,22 @@ def test_a_convolution_keeps_its_own_derivative(stop_gradient):
 
 
 @pytest.mark.parametrize("block", [nn.remat(LinenBlock), nn.jit(LinenBlock)])
-def test_linen_has_what_capture_has(block):
-    """Save where a normalization follows: there capture has what that makes of them."""
+def test_linen(block):
     model = LinenNet(block)
     variables = linen_variables(model)
-    (_, state), maps = cs.with_feature_maps(model.apply)(
-        variables, X, train=True, mutable=["batch_stats"]
-    )
+    function = cs.with_feature_maps(model.apply)
+    (_, state), maps = function(variables, X, train=True, mutable=["batch_stats"])
     assert list(maps) == ["params/stem/kernel", "params/block/conv/kernel"]
     assert list(state) == ["batch_stats"]
-    _, maps = cs.with_feature_maps(model.apply)(variables, X, train=False)
-    captured = capture_feature_maps(model, X, variables=variables)
-    close(maps["params/block/conv/kernel"], captured["block/conv"].before)
-    stem = nn.Conv(4, (3, 3), strides=2)
+    _, maps = function(variables, X, train=False)
+    expected = expected_maps(variables)
+    close(maps["params/block/conv/kernel"], expected["block/conv"].before)
+    stem = nn.Conv(4, (3, 3), strides=2)  # before its normalization
     expected = stem.apply({"params": variables["params"]["stem"]}, X)
     close(maps["params/stem/kernel"], expected)
 
 
+@pytest.mark.slow
 def test_equinox_is_regularized_in_two_lines():
     """Channels first, one image a call, and the module itself as parameters."""
     keys = jax.random.split(jax.random.key(0))
