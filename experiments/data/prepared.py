@@ -13,10 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data.pictures import MODES
 from experiments.data.source import Examples, Source, common_shape
 
 SCORED = ("test", "validation")
@@ -38,19 +36,17 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
     builder = _builder(name, folder, download)
     where = f"dataset {name!r} in {builder.data_path}"
     features, splits = builder.info.features, builder.info.splits
-    _check_features(features, where)
+    for feature, kind in KINDS.items():
+        if not isinstance(dict(features).get(feature), kind):
+            raise ValueError(
+                f"{where} is no image classification: expected a feature {feature!r} "
+                f"that is a tfds.features.{kind.__name__}; it has {', '.join(features)}"
+            )
     scored = [split for split in SCORED if split in splits]
     if "train" not in splits or not scored:
         raise ValueError(
             f"{where} has the splits {', '.join(splits)}; expected train, and test or "
             "validation"
-        )
-    formats = builder.info.available_file_formats()
-    if formats.isdisjoint(tfds.core.FileFormat.with_random_access()):
-        found = ", ".join(each.value for each in formats)
-        raise ValueError(
-            f"{where} is in the format {found}; expected array_record, which is read "
-            "without TensorFlow"
         )
     shape, class_names = features["image"].shape, tuple(features["label"].names)
     encoded = {
@@ -74,22 +70,6 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
     parts = {"train": examples("train"), "test": test}
     common_shape(parts)  # a damaged file is found before a long reading
     return Source(name, class_names, shape, parts, str(builder.info.version))
-
-
-def _check_features(features: Any, where: str) -> None:
-    """Raises a ValueError if these are not those of images to classify."""
-    for feature, kind in KINDS.items():
-        if not isinstance(dict(features).get(feature), kind):
-            raise ValueError(
-                f"{where} is no image classification: expected a feature {feature!r} "
-                f"that is a tfds.features.{kind.__name__}; it has {', '.join(features)}"
-            )
-    shape, dtype = features["image"].shape, np.dtype(features["image"].np_dtype)
-    if len(shape) != 3 or shape[-1] not in MODES or dtype not in (np.uint8, np.uint16):
-        raise ValueError(
-            f"{where} has images of shape {shape}, {dtype}; expected (height, width, "
-            "channels), uint8 or uint16, of 1, 3 or 4 channels"
-        )
 
 
 def _builder(name: str, folder: Path, download: bool) -> Any:

@@ -105,7 +105,8 @@ def judge(model: Any, variables: Variables, batch: Batch) -> jax.Array:
     real = (batch.labels >= 0).astype(confidence.dtype)
     hit = (logits.argmax(axis=-1) == batch.labels).astype(confidence.dtype)
     rows = jnp.stack([real, hit, real * confidence])
-    return jnp.where(place == jnp.arange(BINS)[:, None], rows[:, None], 0).sum(-1)
+    inside = place[None, None] == jnp.arange(BINS)[None, :, None]
+    return jnp.where(inside, rows[:, None], 0).sum(-1)
 
 
 def right(logits: jax.Array, labels: jax.Array) -> jax.Array:

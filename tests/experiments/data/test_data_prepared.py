@@ -136,7 +136,11 @@ def tfrecord(text):
             for name in ("dataset_info.json", "features.json")
         ),
         ("features.json", None, "--dataset is 'tiny'; .* no prepared dataset"),
-        ("dataset_info.json", tfrecord, "format tfrecord; expected array_record"),
+        (
+            "dataset_info.json",
+            tfrecord,
+            "cannot be read: .*TFRECORD is not supported",
+        ),
     ],
 )
 def test_what_is_damaged_or_missing(copy, file, damage, message):

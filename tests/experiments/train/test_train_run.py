@@ -1,8 +1,6 @@
 """A run: what it leaves behind, and what it says of a folder that cannot be written."""
 
 import json
-import re
-import resource
 import shutil
 from dataclasses import replace
 
@@ -22,7 +20,6 @@ from experiments.report import write_report
 from experiments.train.__main__ import open_folder
 from experiments.train.loading import load_run
 from experiments.train.run import Run
-from tests.experiments.train.train_process import ended, start
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
 
@@ -137,23 +134,3 @@ def test_a_seed_that_diverged_has_no_accuracy(parts, tmp_path, monkeypatch):
     assert outcome.diverged_at.tolist() == [0, 1]
     written = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [accuracy is None for accuracy in written["accuracy"]] == [False, True]
-
-
-def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(parts, tmp_path):
-    folder = tmp_path / "run"
-    message = f"--output is {folder}, which cannot be written: File too large"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Of a run this small, some files of a checkpoint are larger, and no others.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
-    try:
-        with pytest.raises(OSError, match=f"^{re.escape(message)}$"):
-            run(parts, folder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (folder / "history.json").exists()
-    assert not (folder / "results.json").exists()
-    # In a process of its own: threads of this one may still be writing the checkpoint.
-    options = "--train-size 48 --validation 0.3 --epochs 1 --model cnn --activation elu"
-    options += " --learning-rate 0.3 --schedule constant"
-    ended(start(tmp_path, folder, *options.split()))
-    assert (folder / "results.json").exists()
