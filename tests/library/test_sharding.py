@@ -12,9 +12,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import convsim_jax as cs
-from convsim_jax import orthogonality
 from tests.library import oracle
-from tests.library.kernel_cases import every_option
+from tests.library.kernel_cases import PENALTIES, every, every_option
 
 pytestmark = pytest.mark.slow
 
@@ -206,15 +205,13 @@ def test_transformation_keeps_shardings(mesh, spec):
     assert_shardings_are_kept(params, stepped)
     assert_shardings_are_kept(params, updates)
     # The gradient of the step's own loss is the parameters themselves here.
-    slopes = slopes_on_one_device()
-    for (path, before), slope, after in zip(
-        jax.tree.leaves_with_path(params_of()),
-        jax.tree.leaves(slopes),
-        jax.tree.leaves(stepped),
-        strict=True,
-    ):
-        expected = before - 0.1 * (before + 0.1 * slope)
-        np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-5, err_msg=path)
+    expected = jax.tree.map(
+        lambda before, slope: before - 0.1 * (before + 0.1 * slope),
+        params_of(),
+        slopes_on_one_device(),
+    )
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, stepped, expected)
 
 
 @cache
@@ -235,25 +232,16 @@ def test_report_and_matrices(mesh):
         np.testing.assert_allclose(ours[2:], theirs[2:], rtol=1e-4)
 
 
-PENALTIES = [
-    orthogonality.soft_orthogonality,
-    orthogonality.double_soft_orthogonality,
-    orthogonality.mutual_coherence,
-    orthogonality.spectral_restricted_isometry,
-    orthogonality.convolutional_orthogonality,
-]
-
-
-@pytest.mark.parametrize("penalty", PENALTIES, ids=lambda p: p.__name__)
+@every(PENALTIES)
 @pytest.mark.parametrize("spec", [SHARDED, REPLICATED], ids=["sharded", "replicated"])
-def test_orthogonality_penalties(mesh, spec, penalty):
+def test_orthogonality_penalties(mesh, spec, case):
     placed = put(kernel_of((2, 2)), mesh, spec)
-    value, gradient = jax.jit(jax.value_and_grad(penalty))(placed)
+    value, gradient = jax.jit(jax.value_and_grad(case.function))(placed)
     assert_shardings_are_kept(placed, gradient)
-    expected = penalty_on_one_device(penalty)
+    expected = penalty_on_one_device(case.function)
     np.testing.assert_allclose(value, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(penalty(placed), expected[0], rtol=1e-5)
+    np.testing.assert_allclose(case.function(placed), expected[0], rtol=1e-5)
 
 
 @cache

@@ -18,7 +18,7 @@ from tests.library.flax_networks import (
     images,
     linen_variables,
 )
-from tests.library.kernel_cases import convolve
+from tests.library.kernel_cases import convolve, single
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
 
@@ -29,25 +29,25 @@ def close(result, expected):
     )
 
 
-# A network whose maps are at hand: two convs, one with a bias, and a third whose bias is
-# added after a reshape.
+# Networks beside what they and their maps are by hand, `cut` at the input of each layer.
+
+
+def linear(x):
+    return x
 
 
 def parameters(seed=0):
-    rng = np.random.default_rng(seed)
     kernels = {
-        name: {"kernel": jnp.asarray(rng.standard_normal(shape), jnp.float32)}
+        name: {"kernel": single(seed, shape)}
         for name, shape in [("a", (3, 3, 3, 4)), ("b", (3, 2, 4, 4)), ("c", (1, 1, 4, 6))]
     }
     kernels["a"]["bias"], kernels["c"]["bias"] = jnp.arange(4.0), jnp.arange(6.0)
-    return kernels
+    stack = single(seed + 1, (3, 3, 3, 3, 3))
+    return kernels | {"stack": stack, "square": stack[0]}
 
 
-def network(params, x):
-    return network_and_maps(params, x)[0]
-
-
-def network_and_maps(params, x, cut=lambda x: x):
+def biased(params, x, cut):
+    """One with a bias, one without, and a third whose bias is added after a reshape."""
     a = convolve(cut(x), params["a"]["kernel"]) + params["a"]["bias"].reshape(1, 1, 1, 4)
     b = convolve(cut(jnp.tanh(a)), params["b"]["kernel"])
     # The shortcut is no bias, and a normalization's shift neither.
@@ -55,51 +55,109 @@ def network_and_maps(params, x, cut=lambda x: x):
     c = convolve(cut(jnp.tanh(normalized)), params["c"]["kernel"])
     c = c.reshape(-1, 6) + params["c"]["bias"][None]
     maps = {"a/kernel": a, "b/kernel": b, "c/kernel": c.reshape(*x.shape[:-1], 6)}
-    return c.sum(), maps
+    return c, maps
 
 
-def apart_by_hand(params, x):
-    """Maps of which each depends on its own layer's parameters alone."""
-    return network_and_maps(params, x, cut=jax.lax.stop_gradient)[1]
+def again(params, x, cut):
+    """A kernel that is applied twice has an entry for each time."""
+    first = convolve(cut(x), params["square"])
+    second = convolve(cut(jnp.tanh(first)), params["square"])
+    return second, {"square": first, "square#2": second}
+
+
+@jax.custom_vjp
+def own(x, kernel):
+    """A convolution with a derivative of its own."""
+    return convolve(x, kernel)
+
+
+def own_backward(operands, slope):
+    return tuple(2 * change for change in jax.vjp(convolve, *operands)[1](slope))
+
+
+own.defvjp(lambda *operands: (own(*operands), operands), own_backward)
+
+
+def with_own(params, x, cut):
+    a = own(cut(x), params["a"]["kernel"])
+    b = own(cut(jnp.tanh(a)), params["b"]["kernel"])
+    return b, {"a/kernel": a, "b/kernel": b}
+
+
+def looped(params, x, cut, activation=jnp.tanh):
+    maps = []
+    for kernel in params["stack"]:
+        maps.append(convolve(cut(x), kernel))
+        x = activation(maps[-1])
+    return x, {"stack": jnp.stack(maps)}
+
+
+def scanned(params, x, wrap=lambda f: f, activation=jnp.tanh, **options):
+    step = wrap(lambda x, kernel: (activation(convolve(x, kernel)), None))
+    return jax.lax.scan(step, x, params["stack"], **options)[0]
+
+
+def forward(by_hand):
+    return lambda params, x: by_hand(params, x, linear)[0]
+
+
+NETWORKS = {
+    "biases": (forward(biased), biased),
+    "own derivative": (forward(with_own), with_own),
+    "applied again": (forward(again), again),
+    "scan": (scanned, looped),
+    "unrolled scan": (partial(scanned, unroll=2), looped),
+    "scan of remat": (partial(scanned, wrap=jax.checkpoint), looped),
+    "scan of convolutions alone": (
+        partial(scanned, activation=linear),
+        partial(looped, activation=linear),
+    ),
+}
 
 
 def penalty(maps):
     return sum(cs.decorrelation(f) * n for n, f in enumerate(maps.values(), 1))
 
 
-def regularized(params, stop_gradient):
-    function = cs.with_feature_maps(network, stop_gradient=stop_gradient)
+def regularized(apply, stop_gradient, params):
+    function = cs.with_feature_maps(apply, stop_gradient=stop_gradient)
     output, maps = function(params, X)
-    return jnp.sin(output) + penalty(maps)
+    return jnp.sum(jnp.sin(output)) + penalty(maps)
 
 
-@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
-def test_output_and_maps(transform):
-    output, maps = transform(cs.with_feature_maps(network))(parameters(), X)
-    close((output, maps), network_and_maps(parameters(), X))
-    assert sorted(maps) == ["a/kernel", "b/kernel", "c/kernel"]
+@pytest.mark.parametrize("name", NETWORKS)
+def test_output_and_maps(name):
+    """Eager, and compiled."""
+    apply, by_hand = NETWORKS[name]
+    params, function = parameters(), cs.with_feature_maps(apply)
+    output, maps = function(params, X)
+    expected = by_hand(params, X, linear)
+    assert list(maps) == list(expected[1])
+    close((output, maps), expected)
+    close(jax.jit(function)(params, X), expected)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("stop_gradient", [False, True])
-def test_gradient_of_a_regularized_loss(stop_gradient):
+def test_gradient_of_a_regularized_loss(name, stop_gradient):
     """The penalty's gradient is all the option changes."""
-    loss = partial(regularized, stop_gradient=stop_gradient)
+    apply, by_hand = NETWORKS[name]
 
-    def by_hand(params):
-        output, maps = network_and_maps(params, X)
-        return jnp.sin(output) + penalty(
-            apart_by_hand(params, X) if stop_gradient else maps
-        )
+    def expected(params):
+        output, _ = by_hand(params, X, linear)
+        _, maps = by_hand(params, X, jax.lax.stop_gradient if stop_gradient else linear)
+        return jnp.sum(jnp.sin(output)) + penalty(maps)
 
-    close(jax.jit(jax.grad(loss))(parameters()), jax.jit(jax.grad(by_hand))(parameters()))
+    params, loss = parameters(), partial(regularized, apply, stop_gradient)
+    close(jax.jit(jax.grad(loss))(params), jax.jit(jax.grad(expected))(params))
 
 
 def test_stopping_the_gradient_takes_no_further_convolution():
     """The kernel's gradient is that of a sum, not a sum of two gradients."""
 
     def count(stop_gradient):
-        loss = partial(regularized, stop_gradient=stop_gradient)
+        loss = partial(regularized, forward(biased), stop_gradient)
         program = jax.jit(jax.grad(loss)).lower(parameters()).compile()
         return program.as_text().count(" convolution(")
 
@@ -110,13 +168,13 @@ def test_stopping_the_gradient_takes_no_further_convolution():
 def test_forward_mode_and_second_derivatives():
     @jax.jit
     def loss(params):
-        _, maps = cs.with_feature_maps(network, stop_gradient=True)(params, X)
-        return penalty(maps)
+        function = cs.with_feature_maps(forward(biased), stop_gradient=True)
+        return penalty(function(params, X)[1])
 
     params = parameters()
     _, slope = jax.jvp(loss, (params,), (params,))
-    expected = jax.jvp(lambda p: penalty(apart_by_hand(p, X)), (params,), (params,))[1]
-    close(slope, expected)
+    by_hand = lambda p: penalty(biased(p, X, jax.lax.stop_gradient)[1])  # noqa: E731
+    close(slope, jax.jvp(by_hand, (params,), (params,))[1])
     curvature = jax.grad(lambda p: jax.jvp(loss, (p,), (params,))[1])(params)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(curvature))
 
@@ -124,75 +182,14 @@ def test_forward_mode_and_second_derivatives():
 def test_under_vmap_over_networks():
     seeds = [parameters(seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seeds)
-    result = jax.vmap(cs.with_feature_maps(network), in_axes=(0, None))(stacked, X)
-    close(result, jax.vmap(network_and_maps, in_axes=(0, None))(stacked, X))
-
-
-# Inside transformations. Each runs a network with and without them.
-
-
-def layer(x, kernel):
-    return jnp.tanh(convolve(x, kernel))
-
-
-def looped(params, x):
-    maps = []
-    for kernel in params["kernels"]:
-        maps.append(convolve(x, kernel))
-        x = jnp.tanh(maps[-1])
-    return x, jnp.stack(maps)
-
-
-def scanned(params, x, wrap=lambda f: f, **options):
-    step = wrap(lambda x, kernel: (layer(x, kernel), None))
-    return jax.lax.scan(step, x, params["kernels"], **options)[0]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("apply", "stop_gradient"),
-    [
-        (scanned, True),
-        (partial(scanned, unroll=2), False),
-        (partial(scanned, wrap=jax.checkpoint), True),
-    ],
-    ids=["plain", "unrolled", "remat"],
-)
-def test_scanned_layers_come_stacked(apply, stop_gradient):
-    params = {"kernels": images(3, 3, 3, 3, 3)}
-
-    def loss(params):
-        function = cs.with_feature_maps(apply, stop_gradient=stop_gradient)
-        output, maps = function(params, X)
-        return jnp.sum(output) + penalty(dict(enumerate(maps["kernels"])))
-
-    def by_hand(params):
-        output, maps = looped(params, X)
-        if stop_gradient:
-            before = [X, *jnp.tanh(jax.lax.stop_gradient(maps[:-1]))]
-            maps = map(convolve, before, params["kernels"])
-        return jnp.sum(output) + penalty(dict(enumerate(maps)))
-
-    _, maps = cs.with_feature_maps(apply)(params, X)
-    close(maps["kernels"], looped(params, X)[1])
-    close(jax.jit(jax.grad(loss))(params), jax.jit(jax.grad(by_hand))(params))
-
-
-def test_a_scan_whose_body_is_a_convolution_alone_is_no_convolution():
-    def apply(params, x):
-        return jax.lax.scan(lambda x, k: (convolve(x, k), None), x, params["kernels"])[0]
-
-    params = {"kernels": images(2, 3, 3, 3, 3)}
-    output, maps = cs.with_feature_maps(apply)(params, X)
-    first = convolve(X, params["kernels"][0])
-    close(maps["kernels"], jnp.stack([first, convolve(first, params["kernels"][1])]))
-    close(output, maps["kernels"][1])
+    result = jax.vmap(cs.with_feature_maps(forward(biased)), (0, None))(stacked, X)
+    close(result, jax.vmap(partial(biased, cut=linear), (0, None))(stacked, X))
 
 
 def test_a_branch_that_is_not_taken_has_maps_of_zeros():
     def apply(params, x, first):
         def of_a(x):
-            return layer(x, params["a"]["kernel"])
+            return convolve(x, params["a"]["kernel"])
 
         return jax.lax.cond(first, of_a, lambda x: jnp.tile(x[..., :1], 4), x)
 
@@ -210,48 +207,6 @@ def test_a_branch_that_is_not_taken_has_maps_of_zeros():
     assert value == 0
     assert not np.any(maps["a/kernel"])
     assert not np.any(slope["a"]["kernel"])
-
-
-def test_a_kernel_applied_again_has_an_entry_for_each_time():
-    kernel = {"kernel": images(3, 3, 3, 3)}
-    _, maps = cs.with_feature_maps(
-        lambda p, x: layer(layer(x, p["kernel"]), p["kernel"])
-    )(kernel, X)
-    assert list(maps) == ["kernel", "kernel#2"]
-    close(maps["kernel#2"], convolve(layer(X, kernel["kernel"]), kernel["kernel"]))
-
-
-# A function with derivatives of its own.
-
-
-@jax.custom_vjp
-def own(x, kernel):
-    return convolve(x, kernel)
-
-
-def own_backward(operands, slope):
-    return tuple(2 * change for change in jax.vjp(convolve, *operands)[1](slope))
-
-
-own.defvjp(lambda *operands: (own(*operands), operands), own_backward)
-
-
-@pytest.mark.parametrize("stop_gradient", [False, True])
-def test_a_convolution_keeps_its_own_derivative(stop_gradient):
-    def apply(params, x):
-        return own(jnp.tanh(own(x, params["a"]["kernel"])), params["b"]["kernel"])
-
-    def loss(params):
-        function = cs.with_feature_maps(apply, stop_gradient=stop_gradient)
-        _, maps = function(params, X)
-        return penalty(maps)
-
-    def by_hand(params):
-        a = own(X, params["a"]["kernel"])
-        x = jnp.tanh(jax.lax.stop_gradient(a) if stop_gradient else a)
-        return penalty({"a": a, "b": own(x, params["b"]["kernel"])})
-
-    close(jax.jit(jax.grad(loss))(parameters()), jax.jit(jax.grad(by_hand))(parameters()))
 
 
 # Frameworks.
@@ -316,7 +271,7 @@ def test_one_and_three_axes(window):
 
 def in_a_while_loop(params, x):
     def step(state):
-        return state[0] + 1, layer(state[1], params["kernel"])
+        return state[0] + 1, jnp.tanh(convolve(state[1], params["kernel"]))
 
     x = convolve(x, params["first"])
     return jax.lax.while_loop(lambda state: state[0] < 2, step, (0, x))[1]
@@ -337,7 +292,7 @@ def test_layers_choose_and_leave_out():
 def test_a_function_that_does_more_than_convolve_is_refused():
     @jax.custom_jvp
     def block(x, kernel):
-        return layer(x, kernel)
+        return jnp.tanh(convolve(x, kernel))
 
     block.defjvp(lambda primals, tangents: (block(*primals), tangents[0]))
     with pytest.raises(ValueError, match=r"maps of 0 cannot be .* the custom_jvp_call"):
