@@ -107,13 +107,13 @@ def trace(apply: Callable[..., Any], params: Any, args: Any, kwargs: Any) -> Tra
     leaves, treedef = jax.tree.flatten((params, args, kwargs), is_leaf=is_hidden)
     arrays = list(filter(_is_array, leaves))
 
-    def of_arrays(arrays: list[Any]) -> Any:
+    def from_arrays(arrays: list[Any]) -> Any:
         remaining = iter(arrays)
         full = [next(remaining) if _is_array(leaf) else leaf for leaf in leaves]
         params, args, kwargs = jax.tree.unflatten(treedef, full)
         return apply(params, *args, **kwargs)
 
-    program, output = jax.make_jaxpr(of_arrays, return_shape=True)(arrays)
+    program, output = jax.make_jaxpr(from_arrays, return_shape=True)(arrays)
     return Traced(program, arrays, paths, output)
 
 

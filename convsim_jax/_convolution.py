@@ -79,9 +79,9 @@ def _apart_from_images(convolve: Callable[..., jax.Array]) -> Callable[..., Any]
                 return jnp.zeros_like(result)
             return jax.jvp(of, (primal,), (tangent,))[1]
 
-        of_kernel = change(lambda k: convolve(images, k), kernel, tangents[1])
-        of_images = change(lambda x: convolve(x, kernel), images, tangents[0])
-        return (result, result), (of_kernel + of_images, of_kernel)
+        by_kernel = change(lambda k: convolve(images, k), kernel, tangents[1])
+        by_images = change(lambda x: convolve(x, kernel), images, tangents[0])
+        return (result, result), (by_kernel + by_images, by_kernel)
 
     return both
 

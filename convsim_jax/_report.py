@@ -174,10 +174,8 @@ def _similarities(
     phases = np.pad(kernel, [*fill, (0, 0), (0, 0)]).reshape(*split, C, M)
     lags = [2 * q - 1 for q in steps]
     spectra = np.fft.fftn(phases, lags, range(0, len(split), 2))
-    of_phases = range(1, len(split), 2)
-    spectra = np.moveaxis(spectra, of_phases, range(len(of_phases))).reshape(
-        -1, *lags, C, M
-    )
+    axes = range(1, len(split), 2)
+    spectra = np.moveaxis(spectra, axes, range(len(axes))).reshape(-1, *lags, C, M)
     if geometry.transposed:
         planes = spectra[:, None] * spectra[None].conj()
     else:

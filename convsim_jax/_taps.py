@@ -66,7 +66,7 @@ def evaluate(
             if bias := bias_of(jaxpr, number, maps.shape[-1]):
                 biases[bias[0]] = name, bias[1]
         elif inside and () not in inside:
-            results, more = _of_bodies(equation, inside, stop_gradient, operands)
+            results, more = _rebuilt(equation, inside, stop_gradient, operands)
             found |= more
         else:
             results = _evaluated(jaxpr, equation, operands)
@@ -108,7 +108,7 @@ def _evaluated(jaxpr: Jaxpr, equation: JaxprEqn, operands: list[Any]) -> list[An
     return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
 
 
-def _of_bodies(
+def _rebuilt(
     equation: JaxprEqn, taps: Taps, stop_gradient: bool, operands: list[Any]
 ) -> Evaluated:
     """An equation that holds taps: built again, with what they hand out as results."""

@@ -117,7 +117,7 @@ def _walk(
         if not any(operands):
             continue
         here = (*position, number)
-        results = _of_bodies(equation, operands, found, here, times)
+        results = _through_bodies(equation, operands, found, here, times)
         if equation.primitive.name in _SAME_ENTRIES:
             results = operands
         elif results is None:
@@ -130,7 +130,7 @@ def _walk(
     return [origin(variable) for variable in jaxpr.outvars]
 
 
-def _of_bodies(
+def _through_bodies(
     equation: JaxprEqn,
     operands: list[Value],
     found: list[Convolution],

@@ -260,15 +260,6 @@ def test_half_precision_sums_small_steps(dtype):
     np.testing.assert_allclose(kernel, 1 - 100 * step, atol=20 * step)
 
 
-@pytest.mark.usefixtures("x64")
-def test_double_precision():
-    params = {"kernel": normal(9, SHAPE, jnp.float64)}
-    result, history = cs.minimize_similarity(params, 3, optimizer=SGD)
-    assert result["kernel"].dtype == history.loss.dtype == jnp.float64
-    expected = descend(params["kernel"], 3)[-1]
-    np.testing.assert_allclose(result["kernel"], expected, rtol=1e-10)
-
-
 @promoting_optax
 @pytest.mark.parametrize(
     ("normalize", "preserve_norm", "channels"),

@@ -163,14 +163,6 @@ def test_updates_keep_their_dtype_and_round_once(of_params, of_updates):
     assert np.all(error <= half_unit * np.abs(exact) * 1.001 + slack)
 
 
-@pytest.mark.parametrize("normalize", [False, True])
-def test_zero_kernels_get_no_update(normalize):
-    params = jax.tree.map(jnp.zeros_like, PARAMS)
-    transformation = cs.add_convolutional_similarity(STRENGTH, normalize=normalize)
-    result = one_update(transformation, UPDATES, params)
-    assert_added(result, oracle.float64(UPDATES["conv"]["kernel"]))
-
-
 # Errors.
 
 
@@ -181,12 +173,3 @@ def test_zero_kernels_get_no_update(normalize):
 def test_strength_is_a_number_finite_and_not_negative(strength):
     with pytest.raises(ValueError, match=r"strength is .*expected a finite.*0 or.*sched"):
         cs.add_convolutional_similarity(strength)
-
-
-@pytest.mark.parametrize(
-    "options", [{"pairs": "some"}, {"channels": 1}, {"normalize": 1}]
-)
-def test_rejects_unknown_options_at_once(options):
-    (name,) = options
-    with pytest.raises(ValueError, match=f"{name} is .*expected"):
-        cs.add_convolutional_similarity(STRENGTH, **options)
