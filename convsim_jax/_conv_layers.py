@@ -57,17 +57,12 @@ def conv_layers(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> def apply(params, x):
-      ...     return jax.lax.conv_general_dilated(
-      ...         x,
-      ...         params["kernel"],
-      ...         (2, 2),
-      ...         "SAME",
-      ...         feature_group_count=4,
-      ...         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-      ...     )
-      >>> params = {"kernel": jax.ShapeDtypeStruct((3, 3, 1, 8), jnp.float32)}
-      >>> print(conv_layers(apply, params, jnp.ones((1, 8, 8, 4))))
+      >>> from flax import linen as nn
+      >>> images = jnp.ones((1, 8, 8, 4))
+      >>> model = nn.Conv(8, (3, 3), strides=2, feature_group_count=4)
+      >>> params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+      >>> apply = lambda params, x: model.apply({"params": params}, x)
+      >>> print(conv_layers(apply, params, images))
       kernel  layout  stack    shape  groups  stride  dilation  times       in      out
       kernel    HWIO      -  3x3x1x8       4       2         1      1  1x8x8x4  1x4x4x8
     """
