@@ -10,8 +10,6 @@ def augmented(key: jax.Array, images: jax.Array, pad: int) -> jax.Array:
     All offsets are equally likely, half of the images are mirrored, and what comes in
     from outside of an image is black.
     """
-    if pad < 0:
-        raise ValueError(f"pad is {pad}; expected 0 or more")
     count, height, width, _ = images.shape
     for_offsets, for_mirrors = jax.random.split(key)
     offsets = jax.random.randint(for_offsets, (count, 2), -pad, pad + 1)

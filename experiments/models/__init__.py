@@ -1,7 +1,6 @@
 """The networks, in Flax Linen, by name; and those of one's own."""
 
 import difflib
-import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -53,12 +52,6 @@ def build(
     channels)` and returns float32 logits `(batch, classes)`. The weights are float32,
     whatever `dtype` is computed in.
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"--activation is {activation!r}; expected {' or '.join(ACTIVATIONS)}"
-        )
-    if not 0 < width < math.inf:
-        raise ValueError(f"--width is {width}; expected more than 0")
     options = {"width": width, "activation": activation, "dtype": jnp.dtype(dtype)}
     if widths:
         options["widths"] = tuple(widths)

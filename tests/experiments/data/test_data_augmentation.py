@@ -49,8 +49,3 @@ def test_divided_images_are_augmented_alike_without_communication():
     text = program.as_text()
     assert "num_partitions=8" in text
     assert not any(word in text for word in ("all-gather", "all-reduce", "all-to-all"))
-
-
-def test_the_margin_is_not_negative():
-    with pytest.raises(ValueError, match="pad is -1; expected 0 or more"):
-        augmented(KEY, jnp.zeros((1, 2, 2, 1), jnp.uint8), -1)

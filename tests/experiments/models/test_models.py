@@ -163,9 +163,6 @@ def test_of_the_smallest_image_one_pixel_is_left(name, last):
         ({"name": "wrn27-10"}, "--model is 'wrn27-10', of depth 27; expected 4 more"),
         ({"name": "wrn4-10"}, "--model is 'wrn4-10', of depth 4; expected"),
         ({"name": "wrn28-0"}, "--model is 'wrn28-0', of factor 0; expected 1 or more"),
-        ({"activation": "gelu"}, "--activation is 'gelu'; expected relu or elu"),
-        ({"width": 0}, "--width is 0; expected more than 0"),
-        ({"width": float("nan")}, "--width is nan; expected more than 0"),
     ],
 )
 def test_unknown_networks(options, message):
