@@ -77,24 +77,29 @@ def build_engine(
     )
 
 
-def fitting_model(
-    config: Config, feed: Feed, seeds: int
-) -> tuple[Any, cs.ConvLayers | None]:
-    """The network that the options name, for these images.
-
-    Also, of one of one's own, what it does with its kernels. The kernels of the others
-    are plain, but for strides, which the paper does not look at.
-    """
-    height, width, channels = feed.shape
-    model = build(
+def named_model(config: Config, classes: int, channels: int) -> Any:
+    """The network that the options name."""
+    return build(
         config.model,
-        classes=feed.classes,
+        classes=classes,
         channels=channels,
         width=config.width,
         widths=config.widths,
         activation=config.activation,
         dtype=jnp.dtype(config.dtype),
     )
+
+
+def fitting_model(
+    config: Config, feed: Feed, seeds: int
+) -> tuple[Any, cs.ConvLayers | None]:
+    """The network that the options name, if it takes these images and fits.
+
+    Also, of one of one's own, what it does with its kernels. The kernels of the others
+    are plain, but for strides, which the paper does not look at.
+    """
+    height, width, channels = feed.shape
+    model = named_model(config, feed.classes, channels)
     smallest = attribute(model, "smallest_image", 1)
     if min(height, width) < smallest:
         raise ValueError(

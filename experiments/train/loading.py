@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from experiments.configs import configuration
+from experiments.fit.build import named_model
 from experiments.fit.step import Variables
-from experiments.models import build
 from experiments.run_folder import read_json
 from experiments.train import checkpoints
 
@@ -39,13 +38,4 @@ def load_run(folder: Path, seed: int = 0) -> tuple[Any, Variables]:
         classes, channels = variables["params"]["Dense_0"]["bias"].size, 3
     else:
         classes, channels = len(data["class_names"]), data["shape"][-1]
-    model = build(
-        config.model,
-        classes=classes,
-        channels=channels,
-        width=config.width,
-        widths=config.widths,
-        activation=config.activation,
-        dtype=jnp.dtype(config.dtype),
-    )
-    return model, variables
+    return named_model(config, classes, channels), variables
