@@ -49,7 +49,7 @@ TRIED = {
 BY_WIDTH = {
     "sizes": ("quarter-width", "batch-norm", "full-width"),
     "sizes-decayed": (
-        *("decayed-quarter", "decayed-effective", "decayed-decorrelated"),
+        *("decayed-effective", "decayed-quarter", "decayed-decorrelated"),
         *("decayed", "decayed-full"),
     ),
 }
@@ -121,6 +121,8 @@ class Setting:
     def options(self) -> dict[str, Any]:
         """All that its results have in common."""
         options = {name: getattr(self.config, name) for name in OPTIONS}
+        if self.config.widths:
+            options["widths"] = self.config.widths
         return options | {"tuned": self.tuned, "seeds": self.seeds}
 
 
@@ -130,6 +132,12 @@ CIFAR = Config(config="", dataset="cifar10", train_size=5000, width=0.5, epochs=
 DIGITS = Config(config="", dataset="digits", width=0.5, epochs=15, batch_size=32)
 RATES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04)
 WIDE_RATES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+
+
+def _of_widths(*widths: int) -> Config:
+    """CIFAR with a network of other numbers of channels."""
+    return replace(CIFAR, width=1.0, widths=widths)
+
 
 SETTINGS: dict[str, Setting] = {
     "batch-norm": Setting(
@@ -233,6 +241,22 @@ SETTINGS: dict[str, Setting] = {
         needs_gpu=True,
     ),
 }
+# At other widths, with the strengths of decayed: as many channels as its networks have
+# effective maps after training, rounded up, of `decay` and of `decorrelate`; and alike.
+for name, summary, config in (
+    ("effective", "as wide as decay has effective maps", _of_widths(5, 11, 18)),
+    ("decorrelated", "as wide as decorrelate has them", _of_widths(8, 19, 28)),
+    ("quarter", "at half the width", replace(CIFAR, width=0.25)),
+    ("full", "at twice the width", replace(CIFAR, width=1.0)),
+):
+    SETTINGS[f"decayed-{name}"] = replace(
+        SETTINGS["decayed"],
+        summary=f"decayed {summary}",
+        config=config,
+        methods=("decay", "decorrelate"),
+        seeds=5 if name == "full" else 10,
+        like="decayed",
+    )
 # The same protocol on other images, where they are prepared.
 SETTINGS["cifar100"] = replace(
     SETTINGS["cifar10"],
