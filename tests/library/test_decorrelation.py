@@ -97,6 +97,7 @@ def test_is_free_of_scale_and_mean(mean, scale):
     assert np.any(slope != 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_rounds_once(dtype):
     maps = 300 * mixed(2, (2, 16, 16, 5)) / 30 + 300  # squares overflow float16

@@ -92,6 +92,7 @@ def test_second_derivative_in_both_modes(case):
         assert oracle.relative_error(curvature, expected) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 @every_function
 def test_dtype_is_kept_and_rounds_once(case, dtype):
@@ -104,6 +105,7 @@ def test_dtype_is_kept_and_rounds_once(case, dtype):
     np.testing.assert_allclose(oracle.float64(result), expected, rounding, 1e-6)
 
 
+@pytest.mark.slow
 @every_function
 def test_vmapped_and_eager_is_jitted(case):
     kernels = normal(5, (3, *SHAPE), jnp.float32)

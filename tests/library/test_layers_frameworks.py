@@ -33,6 +33,7 @@ def test_loss_with_layers_is_the_sum_by_hand(framework):
     assert sum(jax.tree.leaves(jax.tree.map(lambda x: x is True, mask))) == len(layers)
 
 
+@pytest.mark.slow
 @every_framework
 def test_maps_are_those_of_the_layers(framework):
     """And the gradient of a layer's maps, with those of its input stopped, is its own."""

@@ -166,6 +166,7 @@ def test_scale_free_loss_neither_underflows_nor_overflows(shape, options, t):
     assert oracle.relative_error(t * result, expected) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t", [0.0, 1e-12, 1e12])
 @pytest.mark.parametrize(
     ("name", "options"),
@@ -249,6 +250,7 @@ def test_single_precision_on_a_wide_layer(options):
     np.testing.assert_allclose(loss(kernel, **options), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @every_option
 def test_half_precision_gradient_rounds_once(options):
     kernel = single(24, LARGE).astype(jnp.float16)

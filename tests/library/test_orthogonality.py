@@ -128,6 +128,7 @@ def test_srip_starts_from_the_key():
 # Closed forms.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=10)
 @given(st.sampled_from(SHAPES), seeds)

@@ -74,6 +74,7 @@ def test_derivatives_of_what_is_written(count, transform):
     np.testing.assert_allclose(transform(forward)(xs).sum(), along, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @several_or_one
 @pytest.mark.parametrize("function", [column_sums, sums_of_rows, column_sum])

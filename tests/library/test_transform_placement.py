@@ -157,6 +157,7 @@ def test_extra_arguments_of_a_chain_pass_by():
     assert_added(updates, added())
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds():
     transformation = cs.add_convolutional_similarity(STRENGTH)
     params, updates = [tree(40), tree(50)], [tree(60), tree(70)]
