@@ -16,10 +16,9 @@ MAX_SPATIAL_AXES = 3
 
 
 def check_kernel(kernel: chex.Array, name: str = "kernel") -> jax.Array:
-    """`kernel` as a JAX array or its shape and dtype, or a ValueError that has `name`."""
+    """`kernel` as a JAX array, or a ValueError that says of `name` what is wrong."""
     try:
-        if not isinstance(kernel, jax.ShapeDtypeStruct):
-            kernel = jnp.asarray(kernel)
+        kernel = jnp.asarray(kernel)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is {kernel!r}; expected an array") from error
     check_kernel_type(kernel.shape, kernel.dtype, name)

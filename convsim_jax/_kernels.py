@@ -141,8 +141,9 @@ class Kernels(NamedTuple):
         first: dict[int, str] = {}
         for path, leaf in self.leaves.items():
             first.setdefault(id(leaf), path)
-        layers = {k: x for k, x in self.layers.items() if x.path in first.values()}
-        return Kernels(layers, {path: self.leaves[path] for path in first.values()})
+        leaves = {path: self.leaves[path] for path in first.values()}
+        layers = {k: x for k, x in self.layers.items() if x.path in leaves}
+        return Kernels(layers, leaves)
 
 
 def choose_kernels(
@@ -164,7 +165,7 @@ def choose_kernels(
             masked = {path: _is_named(name, path, leaf) for path, leaf in tree.items()}
             if layout == "HWIO":
                 warn_of_stacks([path for path in tree if masked[path]], tree)
-        leaves = {k: check_kernel(x, k or "params") for k, x in tree.items() if masked[k]}
+        leaves = {k: _checked(x, k or "params") for k, x in tree.items() if masked[k]}
         chosen = {k: layer_of_layout(k, x.shape, layout) for k, x in leaves.items()}
         if feature_group_count is None:
             warn_of_depthwise(chosen)
@@ -180,7 +181,7 @@ def choose_kernels(
         times: Counter[str] = Counter()
         here = [x for x in _located(layers, tree) if masked is None or masked[x.path]]
         chosen = {numbered(layer.path, times): layer for layer in here}
-        leaves = {layer.path: _checked(tree[layer.path], layer) for layer in here}
+        leaves = {layer.path: _checked_for(layer, tree[layer.path]) for layer in here}
     if not chosen:
         raise ValueError(
             f"params has no conv kernel: looked for {looked_for}; found {summary(tree)}"
@@ -192,7 +193,15 @@ def _is_named(name: str, path: str, leaf: Any) -> bool:
     return path.rpartition("/")[2] == name and getattr(leaf, "ndim", 0) == 4
 
 
-def _checked(leaf: Any, layer: ConvLayer) -> Any:
+def _checked(leaf: Any, name: str) -> Any:
+    """A leaf that is a kernel, be it abstract, or an error if it cannot be one."""
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        return check_kernel(leaf, name)
+    check_kernel_type(leaf.shape, leaf.dtype, name)
+    return leaf
+
+
+def _checked_for(layer: ConvLayer, leaf: Any) -> Any:
     """The leaf that a layer reads, or an error if it cannot."""
     leaf = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
     name = layer.path or "params"

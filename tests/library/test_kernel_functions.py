@@ -146,11 +146,12 @@ def test_one_zero_kernel_among_others(case):
         (jnp.ones((1,) * 6), r"kernel.*rank 6.*3, 4 or 5"),
         (jnp.ones((0, 3, 2, 4)), r"kernel.*\(0, 3, 2, 4\).*at least one entry"),
         (None, r"kernel is None; expected an array"),
+        (jax.ShapeDtypeStruct(SHAPE, jnp.float32), r"kernel is Shape.*expected an array"),
         (jnp.ones(SHAPE, int), r"kernel.*int32.*floating"),
         (jnp.ones(SHAPE, bool), r"kernel.*bool.*floating"),
         (jnp.ones(SHAPE, jnp.complex64), r"kernel.*complex64.*floating"),
     ],
-    ids=["rank-2", "rank-6", "empty", "none", "integer", "bool", "complex"],
+    ids=["rank-2", "rank-6", "empty", "none", "abstract", "integer", "bool", "complex"],
 )
 def test_rejects_what_is_no_kernel(case, kernel, message):
     with pytest.raises(ValueError, match=message):
