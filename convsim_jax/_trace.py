@@ -176,7 +176,7 @@ def _through_bodies(
 def _result(equation: JaxprEqn, operands: list[Value]) -> Origin:
     """Of an equation that depends on a leaf."""
     name, params = equation.primitive.name, equation.params
-    before, shape = (shape_of(x[0]) for x in (equation.invars, equation.outvars))
+    shape = shape_of(equation.outvars[0])
     if name in _ELEMENTWISE:
         known = [
             operand
@@ -188,7 +188,7 @@ def _result(equation: JaxprEqn, operands: list[Value]) -> Origin:
     source = operands[0]
     if source is None or source.leaf is None:
         return _MIXED
-    axes = source.axes
+    before, axes = shape_of(equation.invars[0]), source.axes
     if name == "transpose":
         return source.with_axes(axes[axis] for axis in params["permutation"])
     if name == "reshape":  # vmap asks for a transposition with it

@@ -243,6 +243,7 @@ FOLLOWED = {
         p["a"]
         + jnp.pad(p["c"][:10].reshape(1, 1, 4, 5), [(1, 1), (1, 1), (0, 0), (0, 0)])
     ),
+    "a loop": lambda p: lax.scan(lambda w, _: (w / 2, None), p["a"], length=3)[0],
     "a barrier": lambda p: lax.optimization_barrier((p["b"], p["a"]))[1],
 }
 
@@ -258,6 +259,9 @@ LEFT_OUT = {
     "two whole leaves": lambda p: p["a"] + p["b"],
     "itself transposed": lambda p: p["a"] + p["a"].swapaxes(0, 1),
     "a product": lambda p: (p["a"].T.reshape(4, 36) @ p["b"].reshape(36, 4))[None, None],
+    "two that a loop exchanges": lambda p: lax.fori_loop(
+        0, 3, lambda _, pair: pair[::-1], (p["a"], p["b"])
+    )[0],
     "two leaves in a row": lambda p: jnp.concatenate([p["a"], p["b"]], 3),
     "a part of an axis": lambda p: p["a"][..., :2],
     "one of a few numbers": lambda p: jnp.ones((3, 3, 4, 4)) * p["a"][0, 0, 0, 0],
