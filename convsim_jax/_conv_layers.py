@@ -28,18 +28,9 @@ def conv_layers(
     normalization does. A kernel that is made of several leaves of one size, or by a
     product of matrices, is left out, which the table says.
 
-    .. code-block:: python
-
-        # Flax Linen; the layers serve variables["params"] alone as well
-        layers = cs.conv_layers(model.apply, variables, images)
-        # Flax NNX
-        layers = cs.conv_layers(lambda model, x: model(x), model, images)
-        # Equinox
-        layers = cs.conv_layers(lambda model, x: jax.vmap(model)(x), model, images)
-        # Haiku
-        layers = cs.conv_layers(transformed.apply, params, rng, images)
-        # Keras 3 on JAX
-        layers = cs.conv_layers(model.stateless_call, params, rest, images)
+    `apply` is `model.apply` of Linen, `lambda model, x: model(x)` of NNX,
+    `lambda model, x: jax.vmap(model)(x)` of Equinox, `transformed.apply` of Haiku, and
+    `model.stateless_call` of Keras 3; the layers of Linen's variables serve its params.
 
     Args:
       apply: A function of `params`, of any framework.
