@@ -98,7 +98,6 @@ class Trainer:
             state,
             factors,
             epochs=config.epochs,
-            batch_size=config.batch_size,
             scored=followed,
             scores=lambda epoch: reported or epoch == config.epochs,
         ):

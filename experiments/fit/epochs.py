@@ -60,7 +60,6 @@ def fit(
     factors: Factors,
     *,
     epochs: int,
-    batch_size: int,
     scored: Literal["validation", "test"],
     scores: Callable[[int], bool] = lambda epoch: True,
     best: bool = False,
@@ -77,7 +76,6 @@ def fit(
         state: where it goes on from; used up.
         factors: learning rate and strength.
         epochs: the last one.
-        batch_size: images a step, for the accuracy in training.
         scored: images that are scored after an epoch.
         scores: whether they are scored after this one.
         best: choose the networks of the best score; otherwise the last that were finite.
@@ -114,7 +112,7 @@ def fit(
         closed = Closed(
             epoch,
             np.where(gone, np.nan, loss.astype(np.float64) / feed.steps),
-            np.where(gone, np.nan, 100 * right / (feed.steps * batch_size)),
+            np.where(gone, np.nan, 100 * right / (feed.steps * feed.batch_size)),
             np.where(gone, np.nan, accuracy),
             variables,
             seconds,

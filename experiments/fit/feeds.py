@@ -29,6 +29,7 @@ class Feed(ABC):
         classes: number of classes.
         shape: of an image, `(height, width, channels)`.
         sizes: numbers of images, `"train"`, `"validation"` and `"test"`.
+        batch_size: images a step.
         steps: of an epoch.
         mean, deviation: of each channel.
         sample: some images of training, uint8.

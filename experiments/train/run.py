@@ -74,7 +74,6 @@ class Run:
                 first,
                 self.factors,
                 epochs=self.config.epochs,
-                batch_size=self.config.batch_size,
                 scored="validation",
                 best=bool(self.feed.sizes["validation"]),
                 pace=Pace(),

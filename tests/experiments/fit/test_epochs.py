@@ -13,7 +13,7 @@ STEPS, BATCH = 5, 10
 
 
 class Feed:
-    steps, drawn = STEPS, BATCH
+    steps, batch_size, drawn = STEPS, BATCH, BATCH
 
     def parts(self, epoch, steps):
         yield steps, "images"
@@ -58,7 +58,7 @@ def start():
 
 
 def run(engine, state=None, epochs=3, **options):
-    options = {"epochs": epochs, "batch_size": BATCH, "scored": "test"} | options
+    options = {"epochs": epochs, "scored": "test"} | options
     return list(fit(engine, Feed(), state or start(), None, **options))
 
 
