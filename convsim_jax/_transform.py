@@ -10,7 +10,7 @@ import optax
 from convsim_jax._checks import accumulation_dtype, check_strength
 from convsim_jax._kernels import GroupCounts, Kernels, Layout, choose_kernels
 from convsim_jax._layers import ConvLayers
-from convsim_jax._paths import Mask, leaves_by_path, map_leaves
+from convsim_jax._paths import Mask, map_leaves
 from convsim_jax._similarity import Channels, Objective, Pairs
 from convsim_jax._total import sum_over_layers
 
@@ -98,31 +98,25 @@ def add_convolutional_similarity(
                 "update(updates, state, params)"
             )
         kernels = chosen(params)
-        given = leaves_by_path(updates)
-        moving = {
-            k: x for k, x in kernels.layers.items() if given.get(x.path) is not None
-        }
         # Half precisions are widened before, so that the gradient is added unrounded.
         wide = {
             path: leaf.astype(accumulation_dtype(leaf.dtype))
             for path, leaf in kernels.leaves.items()
-            if given.get(path) is not None
         }
 
         def loss(leaves: dict[str, jax.Array]) -> jax.Array:
-            return sum_over_layers(Kernels(moving, leaves), objective)
+            return sum_over_layers(kernels._replace(leaves=leaves), objective)
 
-        gradients = jax.grad(loss)(wide) if wide else {}
+        gradients = jax.grad(loss)(wide)
         s = strength(state.count) if callable(strength) else strength
 
         def add(path: str, update: jax.Array) -> jax.Array:
             if path not in gradients:
                 return update
             gradient = gradients[path]
-            dtypes = update.dtype, gradient.dtype
-            wide = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
-            scaled = jnp.asarray(s).astype(wide) * gradient.astype(wide)
-            return (update.astype(wide) + scaled).astype(update.dtype)
+            dtype = max(update.dtype, gradient.dtype, key=lambda x: jnp.finfo(x).bits)
+            scaled = jnp.asarray(s).astype(dtype) * gradient.astype(dtype)
+            return (update.astype(dtype) + scaled).astype(update.dtype)
 
         count = optax.safe_increment(state.count)
         return map_leaves(add, updates), AddConvolutionalSimilarityState(count)
