@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 import convsim_jax as cs
-from experiments.compare.settings import RECOMMENDED, Setting
+from experiments.compare.settings import RECIPE, Setting
 from experiments.compare.statistics import Finding, Findings
 from experiments.compare.table import by_gain
 from experiments.interval import ENOUGH, interval, mean
@@ -34,7 +34,7 @@ FOLLOWED = {
     "scale-free-scaled": "#44AA99",
     "scale-free-shrunk": "#999933",
     "decay+scale-free-shrunk": "#D55E00",
-    RECOMMENDED: "#009E73",
+    RECIPE: "#009E73",
     "decorrelate": "#AA4499",
     "muon": "#332288",
 }
@@ -45,7 +45,7 @@ ROLES = {
     "control": "#777777",
 }
 # The few whose kernels are shown.
-SHOWN = ("none", "paper-init", "scale-free-init", RECOMMENDED)
+SHOWN = ("none", "paper-init", "scale-free-init", RECIPE)
 OF_LAYERS = {
     "before": "feature-map similarity\nbefore the activation",
     "after": "feature-map similarity\nafter the activation",

@@ -8,7 +8,7 @@ from experiments.interventions import INTERVENTIONS, Intervention
 from experiments.options import Config
 
 ALL = "all"  # the settings that fit a device
-RECOMMENDED = "decay+scale-free-norm-init"
+RECIPE = "decay+scale-free-norm-init"
 # What chooses and what is reported has no seed in common.
 TUNED_FROM, SEEDS_FROM = 5, 10
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from experiments.compare import plots, table
-from experiments.compare.settings import DEMO, RECOMMENDED, SETTINGS
+from experiments.compare.settings import DEMO, RECIPE, SETTINGS
 from experiments.compare.statistics import findings
 from experiments.interventions import INTERVENTIONS
 from tests.experiments.compare.outcomes import BASE, NAN, final, outcomes_of, trial_of
@@ -174,7 +174,7 @@ def test_matrices_show_the_recommended_method_and_what_diverged():
         findings(outcomes_of(**names)), lambda name: kernels
     )
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles[3].startswith(RECOMMENDED)
+    assert titles[3].startswith(RECIPE)
     assert titles[4].startswith("diverged at epoch 3") and "diverged" not in titles[5]
     assert "Conv_1" in figure.get_supxlabel()
 
