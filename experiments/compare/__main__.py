@@ -116,7 +116,11 @@ def compare_tuned(config: Config, names: tuple[str, ...], console: Console) -> N
 
     if ALL in names:  # that fit the device: a GPU is kept for those that need one
         on_gpu = jax.default_backend() != "cpu"
-        names = tuple(x for x in SETTINGS if SETTINGS[x].needs_gpu == on_gpu)
+        names = tuple(
+            name
+            for name, setting in SETTINGS.items()
+            if setting.usual and setting.needs_gpu == on_gpu
+        )
     settings = config.tuned()
     for name in names:
         setting = settings[name]

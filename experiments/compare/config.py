@@ -16,8 +16,6 @@ from experiments.interventions import EARLIER, INTERVENTIONS
 RESULTS = Path("experiments", "results")
 # Options that go with --settings: those of tuned strengths, and those of any comparison.
 TUNED = ("minutes", "results")
-# What makes a setting smaller, to try it out.
-SMALLER = ("train_size", "epochs")
 ANY = ("settings", "methods", "data_dir", "download")
 
 
@@ -83,19 +81,21 @@ class Config(options.Config):
         else:
             check_names("--settings", self.settings, (ALL, *SETTINGS))
             names = [each.name for each in fields(self)]
-            fixed = [name for name in names if name not in (*TUNED, *ANY, *SMALLER)]
+            free = (*TUNED, *ANY, "train_size")
+            fixed = [name for name in names if name not in free]
             self.check_unset(fixed, "expected none with --settings, which fixes it")
-            check_least(self, epochs=1)
             if self.results == RESULTS:
-                self.check_unset(SMALLER, "expected --results with it and --settings")
+                self.check_unset(
+                    ["train_size"], "expected --results with it and --settings"
+                )
 
     def tuned(self) -> dict[str, Setting]:
-        """All settings with tuned strengths, smaller if the options say so."""
-        given = {name: getattr(self, name) for name in SMALLER}
-        less = {x: y for x, y in given.items() if y != getattr(Config, x)}
+        """All settings with tuned strengths, of fewer images if the options say so."""
+        if self.train_size is None:
+            return dict(SETTINGS)
         return {
-            name: replace(setting, config=replace(setting.config, **less))
-            for name, setting in SETTINGS.items()
+            name: replace(x, config=replace(x.config, train_size=self.train_size))
+            for name, x in SETTINGS.items()
         }
 
     def check_unset(self, names: Collection[str], expected: str) -> None:

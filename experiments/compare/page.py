@@ -28,13 +28,14 @@ from it is in docs/results.md.
 
 Each intervention has six trials of two seeds on held-out training images to choose its
 strength and its learning rate, and so has the baseline to choose its learning rate, from
-which the others start; a setting that takes its strengths from another has none. (In
-cifar10 one seed: six trials of the baseline, for its weight decay and learning rate, and
-three more of each other one, which has that decay besides.) What was chosen is trained
-again from other seeds, and scored on the test images. A strength marked "end" is the
-least or the largest that was tried. A control changes the norms of the kernels alone.
-"Epochs to" counts on the held-out images (in cifar10, which is trained on them too, on
-the test images), to the accuracy that the baseline has there after half of its epochs.
+which the others start; a setting that takes its strengths from another has none. Where
+the baseline is decay, its six trials are of weight decay and learning rate, and the
+others have that decay besides; where a trial takes minutes (cifar10, cifar100, resnet18),
+they have three, of one seed. What was chosen is trained again from other seeds, and
+scored on the test images. A strength marked "end" is the least or the largest that was
+tried. A control changes the norms of the kernels alone. "Epochs to" counts on the
+held-out images (on the test images where those are trained on too), to the accuracy that
+the baseline has there after half of its epochs.
 The intervals of correlations are Fisher's; interventions have much in common, and so they
 are too narrow rather than too wide.
 """

@@ -1,12 +1,13 @@
 """Which trials a setting needs, and which comes next.
 
 Where strengths are fixed, there is one of each intervention. Otherwise each, the baseline
-too, is given as many trials to choose by: the baseline that many learning rates; the
-others their strengths at the baseline's best rate, and then the best strength at the
-next lower and the next higher rate. Where the baseline decays the kernels, it is tuned as
-the others are, and they begin with its decay. Trials that choose come first, and are
-scored on the validation images. What was chosen is trained again, from other seeds, and
-scored on the test images.
+too, is given six trials to choose by: the baseline that many learning rates; the others
+four strengths at the baseline's best rate, and then the best strength at the next lower
+and the next higher rate. Where the baseline decays the kernels, it is tuned as the others
+are, and they begin with its decay. A setting whose trials take minutes may say that the
+others try three values at the baseline's rate alone. Trials that choose come first, and
+are scored on the validation images. What was chosen is trained again, from other seeds,
+and scored on the test images.
 
 A setting may take strengths as they were chosen in another one: then only the baseline
 chooses a learning rate, and all others are trained at it.
@@ -50,9 +51,11 @@ def next_trial(
 
 
 def seeds_missing(setting: Setting, trial: Trial, outcomes: Outcomes) -> range:
-    """The seeds of a trial that are not done; they are done in order."""
+    """The seeds of a trial from the first on that is not done."""
     seeds = setting.seeds_of(trial.split, trial.treatment)
-    return seeds[len(outcomes[trial].scores) :] if trial in outcomes else seeds
+    done = {row.seed for row in outcomes[trial].scores} if trial in outcomes else set()
+    missing = [place for place, seed in enumerate(seeds) if seed not in done]
+    return seeds[missing[0] :] if missing else seeds[:0]
 
 
 def final(outcomes: Outcomes, split: str = "test") -> dict[str, Trial]:

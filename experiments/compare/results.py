@@ -37,7 +37,7 @@ class Score(NamedTuple):
     seed: int
     accuracy: float  # % of the split's images, after the last epoch; NaN if it diverged
     diverged_at: int  # epoch, counted from 1; 0 if it did not
-    seconds: float  # of the trial, all of its seeds
+    seconds: float  # of all the seeds that were trained with it
     device: str
     versions: str
     # Of the test images, where it is reported: the expected calibration error, and the
@@ -120,13 +120,15 @@ class Results:
     def add(self, trial: Trial, outcome: Outcome) -> None:
         """Keeps what seeds came to; the file that says that it is there is written last.
 
-        What another program has kept there meanwhile stays.
+        What another program has kept there meanwhile stays, of the same seeds too.
         """
         with locked(self.folder):
             self.outcomes = Results(self.folder).outcomes
             earlier = self.outcomes.setdefault(trial, Outcome([], [], [], {}))
+            there = {row.seed for row in earlier.scores}
             for field, _ in FILES.values():
-                getattr(earlier, field).extend(getattr(outcome, field))
+                rows = getattr(outcome, field)
+                getattr(earlier, field).extend(x for x in rows if x.seed not in there)
             self._write(trial, outcome)
 
     def _write(self, trial: Trial, outcome: Outcome) -> None:

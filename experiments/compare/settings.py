@@ -86,6 +86,7 @@ class Setting:
     like: str | None = None  # the setting whose choice of strengths is taken
     measured: int = 64  # training images that feature maps are measured on
     needs_gpu: bool = False
+    usual: bool = True  # whether "all" means it too: what it needs is there
 
     @property
     def fixed(self) -> bool:
@@ -262,4 +263,5 @@ SETTINGS["cifar100"] = replace(
     SETTINGS["cifar10"],
     summary="cifar10 on CIFAR-100",
     config=replace(SETTINGS["cifar10"].config, dataset="cifar100"),
+    usual=False,
 )

@@ -14,7 +14,7 @@ from experiments.interventions import INTERVENTIONS
 # What is scored on the test images besides accuracy: columns of `trials.csv`.
 OTHERS = ("calibration", "noise", "blur")
 # Of fewer interventions no correlation is told.
-ENOUGH = 8
+ENOUGH = 6
 # Of all differences that are called clear, the share that chance may have made.
 FALSE_DISCOVERIES = 0.05
 Measure = Callable[[Sequence[Layer]], float]

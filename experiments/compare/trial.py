@@ -123,7 +123,7 @@ class Trainer:
             return Scored(*(np.where(gone, np.nan, x) for x in found))
 
         more = np.full((3, engine.seeds), np.nan)
-        if trial.split == "test":
+        if trial.split == "test" and not setting.fixed:
             accuracy, more[0] = score()
             for place, kinds in enumerate(CORRUPTIONS.values(), 1):
                 more[place] = np.mean([score(kind).accuracy for kind in kinds], 0)

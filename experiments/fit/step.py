@@ -99,7 +99,7 @@ def judge(model: Any, variables: Variables, batch: Batch) -> jax.Array:
         Of each bin the number of images, how many are classified correctly, and the sum
         of the confidences, `(3, BINS)`.
     """
-    logits = jnp.asarray(model.apply(variables, batch.images))
+    logits = jnp.asarray(model.apply(variables, batch.images), jnp.float32)
     confidence = jax.nn.softmax(logits).max(axis=-1)
     place = jnp.minimum((confidence * BINS).astype(jnp.int32), BINS - 1)
     real = (batch.labels >= 0).astype(confidence.dtype)

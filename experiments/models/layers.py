@@ -30,7 +30,7 @@ class Classifier(nn.Module):
     momentum: float = 0.9  # of the running averages
 
     smallest_image = 1  # height and width of what it can take
-    in_a_row = False  # whether no two conv layers must have as many channels
+    in_a_row = False  # whether each conv layer's width is free: none are added up
 
     def channels(self, usual: Sequence[int]) -> list[int]:
         """Of each conv layer, of those that a network in a row usually has."""

@@ -13,17 +13,15 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def settled_widths(config: AnyConfig) -> AnyConfig:
-    """The options with the widths that `--widths-from` stands for.
+    """The options with the widths that `--widths-from` stands for, in place of others.
 
     Raises:
-        ValueError: the run cannot say, or other widths are given too.
+        ValueError: the run cannot say.
     """
     if config.widths_from is None:
         return config
-    if config.widths:
-        raise ValueError("--widths-from is given with --widths; expected one of them")
     widths = effective_widths(config.widths_from)
-    return dataclasses.replace(config, widths=widths, widths_from=None)
+    return dataclasses.replace(config, width=1.0, widths=widths, widths_from=None)
 
 
 def effective_widths(folder: Path) -> tuple[int, ...]:

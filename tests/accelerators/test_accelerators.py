@@ -199,7 +199,7 @@ def test_the_training_engine_and_the_programs_of_its_report_compile(
     network, chosen = trained.networks(variables, factors)
     network = trained.train(network, factors, 1, range(2), images, drawn=8)
     network = trained.train(network, factors, 1, range(1, 2), batch)
-    scored = trained.score(network.variables, [batch])
+    scored = trained.score(network.variables, [batch]).accuracy
     network, chosen = trained.close_epoch(network, chosen, 1, scored)
     measured = trained.layers(chosen.variables, images.images)
     assert measured.before.shape == (2, 3)

@@ -330,9 +330,9 @@ def test_a_setting_can_be_tried_out_with_results_of_their_own(
     smaller = ("--settings", "small", "--methods", "none", "--train-size", "40")
     assert run(*smaller) == 2
     assert "--train-size is 40; expected --results with it" in capsys.readouterr().err
-    assert run(*smaller, "--epochs", "1", "--results", str(tmp_path)) == 0
+    assert run(*smaller, "--results", str(tmp_path)) == 0
     noted = json.loads((tmp_path / "small" / "config.json").read_text())["options"]
-    assert (noted["train_size"], noted["epochs"], noted["batch_size"]) == (40, 1, 24)
+    assert (noted["train_size"], noted["epochs"], noted["batch_size"]) == (40, 2, 24)
     assert no_training
 
 

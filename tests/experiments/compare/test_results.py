@@ -144,6 +144,7 @@ def test_seeds_are_added_to_those_that_are_there_whoever_added_them(folder):
     one.add(added[0], scored(1.0))
     other.add(added[1], scored(2.0))
     one.add(added[0], scored(3.0, first_seed=6))
+    other.add(added[0], scored(9.0))  # the first again, which is there
     for results in (one, Results(folder)):
         assert list(results.outcomes) == [FIRST, LAST, *added]
         same(results.outcomes[added[0]], scored(1.0, 3.0))

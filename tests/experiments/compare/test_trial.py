@@ -12,10 +12,11 @@ import convsim_jax as cs
 from experiments.compare.results import Trial
 from experiments.compare.settings import SEEDS_FROM, TUNED_FROM, Setting
 from experiments.compare.trial import Trainer
+from experiments.data.corruption import CORRUPTIONS, corrupted
 from experiments.data.images import Dataset, Images
 from experiments.data.load import moments
 from experiments.fit import engine
-from experiments.fit.feeds import Resident
+from experiments.fit.feeds import Resident, scored_at_once
 from experiments.models import build
 from experiments.options import Config
 from tests.library import oracle
@@ -163,6 +164,38 @@ def test_a_test_trial_is_a_plain_loop_of_sgd(regularized, place):
             # Four digits are kept.
             assert row.norm == pytest.approx(np.linalg.norm(kernel), rel=6e-4)
             assert 0 < row.effective_before <= 1 and 0 <= row.effective_after <= 1
+
+
+@pytest.mark.parametrize("place", range(2))
+def test_a_seed_that_is_trained_alone_is_what_it_is_among_others(
+    trainer, regularized, place
+):
+    seed = SEEDS_FROM + place
+    alone = run(trainer, "test", "paper-reg", 0.01, 0.2, seeds=range(seed, seed + 1))
+    (score,), together = alone.scores, regularized.scores[place]
+    assert score.seed == together.seed == seed
+    for name in ("accuracy", "calibration", "noise", "blur"):
+        assert getattr(score, name) == pytest.approx(getattr(together, name), rel=1e-3)
+    rows = [row for row in regularized.epochs if row.seed == seed]
+    np.testing.assert_allclose(
+        [row[2:] for row in alone.epochs], [row[2:] for row in rows], rtol=1e-4
+    )
+
+
+def test_what_is_reported_is_scored_under_noise_and_blur(regularized):
+    _, params, *_ = plain(SEEDS_FROM, 0.2, 0.01)
+    padding = [(0, scored_at_once() - len(TEST.labels)), *3 * [(0, 0)]]
+    batch = Images(np.pad(TEST.images, padding), TEST.labels)
+    score = regularized.scores[0]
+    for name, kinds in CORRUPTIONS.items():
+        scores = []
+        for kind in kinds:
+            (changed,) = corrupted([batch], kind)
+            images = changed.images[: len(TEST.labels)]
+            pixels = np.float32((images - TRAIN.images.mean()) / TRAIN.images.std())
+            guesses = np.asarray(logits_of(params, pixels)).argmax(1)
+            scores.append(100 * (guesses == TEST.labels).mean())
+        assert getattr(score, name) == pytest.approx(np.mean(scores), abs=1e-3)
 
 
 def test_layers_are_measured_before_in_the_middle_and_after(regularized):

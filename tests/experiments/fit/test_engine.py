@@ -187,6 +187,24 @@ def test_every_image_is_scored_once(relaxed_jax):
     assert np.isnan(one.score({}, [])).all()
 
 
+class Votes(nn.Module):
+    """Logits in half precision, of one class for all images."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        bias = self.param("bias", nn.initializers.ones, (CLASSES,))
+        return (bias + jnp.zeros((len(images), 1))).astype(jnp.bfloat16)
+
+
+def test_images_are_counted_exactly_in_half_precision(relaxed_jax):
+    one = replace(engine(), model=Votes())
+    start, given = one.start(lambda params: params, images().images), images(777)
+    scores = one.score(start, map(device_batch, batches_of(given, 777)))
+    share = 100 * (given.labels == 0).mean()
+    np.testing.assert_allclose(scores.accuracy, share, rtol=1e-6)
+    np.testing.assert_allclose(scores.calibration, abs(share - 100 / 3), rtol=1e-3)
+
+
 def test_the_calibration_error_is_by_bins_of_confidence(relaxed_jax):
     one = engine("cnn-plain")
     start, *_ = begun(one)

@@ -23,6 +23,8 @@ def test_widths_are_the_means_of_the_seeds_that_finished_rounded_up(tmp_path):
     config = settled_widths(Config(widths_from=run, epochs=7))
     assert config == Config(widths=tuple(expected), epochs=7)
     assert settled_widths(config) is config
+    for other in (Config(width=0.5, epochs=7), Config(widths=(3, 4, 5), epochs=7)):
+        assert settled_widths(dataclasses.replace(other, widths_from=run)) == config
 
 
 def test_a_run_that_cannot_say_is_named(tmp_path):
@@ -35,9 +37,6 @@ def test_a_run_that_cannot_say_is_named(tmp_path):
     for folder in (earlier, diverged, going, tmp_path / "nowhere"):
         with pytest.raises(ValueError, match=f"--widths-from is {folder}"):
             effective_widths(folder)
-    config = Config(widths_from=earlier, widths=(3, 4, 5))
-    with pytest.raises(ValueError, match="--widths-from is given with --widths"):
-        settled_widths(config)
 
 
 @pytest.mark.parametrize(
