@@ -234,6 +234,7 @@ def test_a_sharded_batch_sends_only_moments(axis_type, part):
     np.testing.assert_allclose(effective, expected_effective(MAPS), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [P("data"), P(None, None, None, "data")])
 def test_report_on_sharded_maps(spec):
     maps = mixed(5, (8, 3, 4, 8), np.float32)

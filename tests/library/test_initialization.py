@@ -170,6 +170,7 @@ def test_one_compiled_scan():
     assert calls[0] is not None
 
 
+@pytest.mark.slow
 @promoting_optax
 @pytest.mark.parametrize(
     "optimizer",
@@ -216,6 +217,7 @@ def test_a_scanned_stack_is_as_many_kernels(preserve_norm):
 # Under transformations.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preserve_norm", [False, True])
 def test_vmap_over_seeds(preserve_norm):
     options = {"optimizer": SGD, "preserve_norm": preserve_norm, "normalize": True}
