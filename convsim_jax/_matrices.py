@@ -69,7 +69,7 @@ def _matrix(kernel: jax.Array, objective: Objective, geometry: Geometry) -> jax.
         cross = objective.channels == "cross"
         form = form_of(kernel, cross=cross, strides=strides, transposed=transposed)
         C, M = kernel.shape[-2:]
-        planes = form.planes(kernel.reshape(-1, C, M))
+        planes = form.planes(form.source(kernel.reshape(-1, C, M)))
         weighted = [w**0.5 * Y for w, Y in zip(form.weights, planes, strict=True)]
         columns = jnp.concatenate([Y.reshape(-1, M) for Y in weighted])
         return _gram_matrix(columns, objective.normalize, groups)

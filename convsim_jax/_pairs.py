@@ -52,33 +52,25 @@ def sum_and_gradient(
     form: Form, kernel: jax.Array, *, adjacent: bool
 ) -> tuple[jax.Array, jax.Array]:
     """The sum over pairs of a kernel `(taps, C, M)`, and its gradient."""
+    # Euler's identity: the sum is of degree 4 in the kernel.
+    by_euler = adjacent and not form.summed
 
     def of_block(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        source: Source = [kernel]
-        planes_of: PlanesOf = form.planes
-        if form.stored:
-            source, planes_of = materialize(form.planes(kernel)), _stored
+        source = form.source(kernel)
         if adjacent:
-            source = _between_zeros(source)
-            source = stored_on_cpu(materialize(source), source)
-            slopes, _ = _neighbours(planes_of, source)
+            partners, planes = _neighbours(form.planes, [source])
         else:
-            planes = planes_of(*source)
-            squares = elementwise_sum(
-                [w * (Y * Y) for w, Y in zip(form.weights, planes, strict=True)]
-            )
-            if form.stored:  # one by one: devices then add up sums, and gather none
-                S = jnp.stack([x.sum(-1) for x in (*planes, squares)])
-            else:
-                S = column_sums([*planes, squares])
-            kernel, source, (*S, squares) = _last_pass(form, kernel, source, S)
-            terms = [w * (s * s) for w, s in zip(form.weights, S, strict=True)]
-            value = 0.5 * jnp.sum(elementwise_sum(terms) - squares)
-            slopes = _others(S, planes_of(*source))
-        slopes = [w * P for w, P in zip(form.weights, slopes, strict=True)]
-        gradient, product = form.gradient(slopes, kernel, with_product=adjacent)
-        # Euler's identity: the sum is of degree 4 in the kernel.
-        return gradient, 0.25 * product if adjacent else value
+            planes = form.planes(source)
+            sums = _sums(form, [*planes, _squares(planes, form.weights)])
+            kernel, source, sums = _next_pass(kernel, source, sums)
+            S, squares = sums[:-1], sums[-1]
+            partners = _others(S, form.planes(source))
+        slopes = [w * P for w, P in zip(form.weights, partners, strict=True)]
+        gradient, product = form.gradient(slopes, kernel, with_product=by_euler)
+        if adjacent:
+            of_channels = _similarity(partners, planes, form.weights)
+            return gradient, 0.25 * product if by_euler else 0.5 * jnp.sum(of_channels)
+        return gradient, 0.5 * jnp.sum(_squares(S, form.weights) - squares)
 
     gradient, value = map_blocks(of_block, kernel, form.blocks)
     return value, gradient
@@ -89,66 +81,66 @@ def scale_free_sum_and_gradient(
 ) -> tuple[jax.Array, jax.Array]:
     """The scale-free sum over pairs, times a factor, and its gradient."""
     in_passes = _scale_free if form.blocks == 1 else _scale_free_in_blocks
-    return in_passes(form, kernel, factor, adjacent=adjacent)
+    value, gradient = in_passes(form, kernel, factor, adjacent=adjacent)
+    return factor * value, gradient
 
 
 def _scale_free(
     form: Form, kernel: jax.Array, factor: float, *, adjacent: bool
 ) -> tuple[jax.Array, jax.Array]:
+    def scaled(source: jax.Array, scale: jax.Array) -> Planes:
+        return [scale * Y for Y in form.planes(source)]
+
+    def partners_and_planes() -> tuple[Planes, Planes]:
+        if adjacent:
+            return _neighbours(scaled, [source, scale])
+        planes = scaled(source, scale)
+        return _others(S, planes), planes
+
+    source = form.source(kernel)
     # A rough scale comes first: similarities are of degree 4, and those of small kernels
-    # would vanish. Planes that are stored are scaled, of others the taps.
-    if form.stored:
-        planes = materialize(form.planes(kernel))
-        rough = inverse_scale(planes[0])
-        own = _own_similarity([rough * Y for Y in planes], form.weights)
-        scale = materialize(rough * _as_row(inverse_sqrt(own), kernel))
-        source: Source = [scale * Y for Y in planes]
-        planes_of: PlanesOf = _stored
+    # would vanish.
+    if source is kernel:
+        rough = _inverse_square_of_norm(kernel)
+        kernel, source, rough = _next_pass(kernel, source, rough)
     else:
-        rough = inverse_sqrt(jnp.sum(jnp.square(kernel), (0, 1), keepdims=True))
-        kernel, rough = materialize((kernel, rough))
-        own = _own_similarity(form.planes(kernel, rough), form.weights)
-        fourth_root = inverse_sqrt(own * inverse_sqrt(own))
-        scale = materialize(rough * _as_row(fourth_root, kernel))
-        source, planes_of = [kernel, scale], form.planes
-    if adjacent:
-        source = _between_zeros(source)
-        source = stored_on_cpu(materialize(source), source)
-    source, partners_and_planes = _partners(planes_of, source, adjacent=adjacent)
-    q = _similarity(*partners_and_planes(source), form.weights)
-    if adjacent and not form.stored:
-        kernel, stored, q = materialize((kernel, source, q))
-        source = stored_on_cpu(stored, _between_zeros([kernel, scale]))
-    else:
-        kernel, source, q = _last_pass(form, kernel, source, q)
-    slopes = _scale_free_slopes(q, *partners_and_planes(source), form.weights)
-    if form.stored:
-        slopes = [factor * scale * slope for slope in slopes]
-        gradient, _ = form.gradient(slopes, kernel)
-    else:
-        gradient, _ = form.gradient(slopes, kernel, scale=factor * scale**2)
-    return 0.5 * factor * jnp.sum(q), gradient
+        rough = inverse_scale(elementwise_sum(list(map(jnp.abs, form.planes(source)))))
+    own = _own_similarity(scaled(source, rough), form.weights)
+    scale = rough * _as_row(inverse_sqrt(own), kernel)
+    kernel, source, scale = _next_pass(kernel, source, scale)
+    S = None
+    if not adjacent:
+        S = _sums(form, scaled(source, scale))
+        kernel, source, (scale, S) = _next_pass(kernel, source, (scale, S))
+    q = _similarity(*partners_and_planes(), form.weights)
+    value = 0.5 * jnp.sum(q)
+    if form.summed and source.size == q.size:  # of one lag: any two channels are alike
+        return value, jnp.zeros_like(kernel)
+    kernel, source, (scale, S, q) = _next_pass(kernel, source, (scale, S, q))
+    slopes = _scale_free_slopes(q, *partners_and_planes(), form.weights)
+    gradient, _ = form.gradient([factor * scale * slope for slope in slopes], kernel)
+    return value, gradient
 
 
 def _scale_free_in_blocks(
     form: Form, kernel: jax.Array, factor: float, *, adjacent: bool
 ) -> tuple[jax.Array, jax.Array]:
     """The same, in three passes over the blocks, each of which computes their planes."""
-    energy = jnp.sum(jnp.square(kernel), (0, 1), keepdims=True)
-    rough = inverse_sqrt(energy) ** 2
+    rough = _inverse_square_of_norm(kernel)
 
     def with_itself(block: jax.Array) -> jax.Array:
-        return _own_similarity([rough * Y for Y in form.planes(block)], form.weights)
+        planes = form.planes(form.source(block))
+        return _own_similarity([rough * Y for Y in planes], form.weights)
 
     own = sum_over_blocks(with_itself, kernel, form.blocks)
     scale = rough * _as_row(inverse_sqrt(own), kernel)
 
     def partners_and_planes(block: jax.Array) -> tuple[Planes, Planes]:
-        source = materialize([scale * Y for Y in form.planes(block)])
+        planes = [scale * Y for Y in form.planes(form.source(block))]
         if adjacent:
-            source = _between_zeros(source)
-        source, of_source = _partners(_stored, source, adjacent=adjacent)
-        return of_source(source)
+            return _neighbours(_unchanged, planes)
+        S = materialize(_sums(form, planes))
+        return _others(S, planes), planes
 
     def with_partners(block: jax.Array) -> jax.Array:
         return _similarity(*partners_and_planes(block), form.weights)
@@ -160,7 +152,22 @@ def _scale_free_in_blocks(
         return form.gradient([factor * scale * slope for slope in slopes], block)
 
     gradient, _ = map_blocks(gradient_of, kernel, form.blocks)
-    return 0.5 * factor * jnp.sum(q), gradient
+    return 0.5 * jnp.sum(q), gradient
+
+
+def _inverse_square_of_norm(kernel: jax.Array) -> jax.Array:
+    """Of each output channel, of shape `(1, 1, M)`; 0 where the square vanishes."""
+    return _as_row(inverse_sqrt(column_sum([jnp.square(kernel)])) ** 2, kernel)
+
+
+def _next_pass(
+    kernel: jax.Array, source: jax.Array, results: Any
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Kernel, source and what passes made of it so far, for a pass that comes after."""
+    if source is not kernel:
+        return kernel, source, results
+    kernel, results = materialize((kernel, results))
+    return kernel, kernel, results
 
 
 def _own_similarity(planes: Planes, weights: Sequence[float]) -> jax.Array:
@@ -174,6 +181,36 @@ def _similarity(partners: Planes, planes: Planes, weights: Sequence[float]) -> j
     return column_sum([w * (P * Y) for w, P, Y in terms])
 
 
+def _squares(planes: Planes, weights: Sequence[float]) -> jax.Array:
+    return elementwise_sum([w * (Y * Y) for w, Y in zip(weights, planes, strict=True)])
+
+
+def _sums(form: Form, planes: Planes) -> jax.Array:
+    """Stack of the sum of each plane over all channels."""
+    if form.store is None or form.summed:
+        return column_sums(planes)
+    # Of large planes one by one: devices then add up sums, and gather none.
+    return jnp.stack([x.sum(-1) for x in planes])
+
+
+def _others(sums: jax.Array, planes: Planes) -> Planes:
+    """P of all pairs."""
+    return [S[..., None] - Y for S, Y in zip(sums, planes, strict=True)]
+
+
+def _neighbours(planes_of: PlanesOf, source: Source) -> tuple[Planes, Planes]:
+    """P of adjacent pairs, and Y, of a source that gets a zero channel at both ends."""
+    padded = [jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)]) for x in source]
+    padded = stored_on_cpu(materialize(padded), padded)
+
+    def channels_from(start: int) -> Planes:
+        size = source[0].shape[-1]
+        return planes_of(*(x[..., start : start + size] for x in padded))
+
+    left, planes, right = map(channels_from, range(3))
+    return [a + b for a, b in zip(left, right, strict=True)], planes
+
+
 def _scale_free_slopes(
     q: jax.Array, partners: Planes, planes: Planes, weights: Sequence[float]
 ) -> Planes:
@@ -182,57 +219,10 @@ def _scale_free_slopes(
     return [w * (P - _as_row(q, Y) * Y) for w, P, Y in terms]
 
 
-def _partners(
-    planes_of: PlanesOf, source: Source, *, adjacent: bool
-) -> tuple[Source, Callable[[Source], tuple[Planes, Planes]]]:
-    """The source for the next pass, and P and Y as a function of the source in a pass."""
-    if adjacent:
-        return source, partial(_neighbours, planes_of)
-    source, S = materialize((source, column_sums(planes_of(*source))))
-
-    def others(source: Source) -> tuple[Planes, Planes]:
-        planes = planes_of(*source)
-        return _others(S, planes), planes
-
-    return source, others
-
-
-def _last_pass(
-    form: Form, kernel: jax.Array, source: Source, results: Any
-) -> tuple[jax.Array, Source, Any]:
-    """Kernel, source and results of the passes before, for the last one."""
-    source, results = materialize((source, results))
-    if not form.stored:
-        kernel = source[0]  # which is read once
-    return kernel, source, results
-
-
-def _others(sums_of_planes: jax.Array, planes: Planes) -> Planes:
-    """P of all pairs."""
-    return [S[..., None] - Y for S, Y in zip(sums_of_planes, planes, strict=True)]
-
-
-def _neighbours(planes_of: PlanesOf, source: Source) -> tuple[Planes, Planes]:
-    """P of adjacent pairs, and Y, of a source between zeros."""
-
-    def channels_from(start: int) -> Planes:
-        size = source[0].shape[-1] - 2
-        return planes_of(*(x[..., start : start + size] for x in source))
-
-    left, planes, right = map(channels_from, range(3))
-    return [a + b for a, b in zip(left, right, strict=True)], planes
-
-
-def _between_zeros(source: Source) -> Source:
-    """A source with a zero channel at both ends, whose other channels have neighbours."""
-    return [jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 1)]) for x in source]
-
-
 def _as_row(x: jax.Array, like: jax.Array) -> jax.Array:
     """`x` of shape `(M,)`, to be multiplied with `like` of shape `(..., M)`."""
     return x.reshape((1,) * (like.ndim - 1) + x.shape)
 
 
-def _stored(*planes: jax.Array) -> Planes:
-    """The planes of a source that is planes."""
+def _unchanged(*planes: jax.Array) -> Planes:
     return planes

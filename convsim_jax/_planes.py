@@ -13,8 +13,9 @@ follows from the convolution (`tap_pairs`). There are two forms:
 - `Spectrum` takes them by a Fourier transform of the taps, one matrix product, for
   windows of any size.
 
-The kernel comes here as its taps, of shape `(taps, C, M)`. Products take a scale of the
-output channels with it, of shape `(1, 1, M)`: tap by tap, a scaled kernel is not written.
+The kernel comes here as its taps, of shape `(taps, C, M)`. Planes are made of a source:
+the kernel itself, where they are faster computed again than read, or an array that is
+computed once.
 """
 
 import itertools
@@ -33,11 +34,11 @@ from convsim_jax._xla import (
     elementwise_sum,
     in_one_pass,
     materialize,
+    materialize_on,
     row_sums,
 )
 
 Planes = Sequence[jax.Array]
-Scale = jax.Array | None
 TapPairs = Sequence[Sequence[tuple[int, int]]]
 
 # As many as a 3x3 window has. A 5x5 one has 325: seconds of compilation.
@@ -50,20 +51,26 @@ class Form(NamedTuple):
     """How the planes of a kernel are computed.
 
     Attributes:
-      planes: Planes of a kernel.
-      gradient: Its transpose at a kernel: from the derivative by each plane, called its
-        slope, to the derivative by the kernel, and the inner product of that and the
-        kernel where it is asked for, or 0.
+      planes: Planes of a source.
+      gradient: The transpose of the planes at a kernel: from the derivative by each
+        plane, called its slope, to the derivative by the kernel, and the inner product
+        of that and the kernel where it is asked for, or 0.
       weights: The weight of each plane.
-      stored: Whether planes are best computed once and stored, not again in every pass.
+      store: The source that is made of a kernel; None where it is the kernel.
+      summed: Whether planes are summed over input channels: they are small then.
       blocks: Number of blocks of input channels, to be computed one by one.
     """
 
-    planes: Callable[..., Planes]
+    planes: Callable[[jax.Array], Planes]
     gradient: Callable[..., tuple[jax.Array, jax.Array]]
     weights: Sequence[float]
-    stored: bool
+    store: Callable[[jax.Array], jax.Array] | None = None
+    summed: bool = False
     blocks: int = 1
+
+    def source(self, kernel: jax.Array) -> jax.Array:
+        """What passes over a kernel read."""
+        return kernel if self.store is None else materialize(self.store(kernel))
 
 
 def form_of(
@@ -91,20 +98,18 @@ def form_of(
         weights = [2.0 if any(lag) else 1.0 for lag, _ in pairs]
         products = tuple(pairs.values())
         functions = partial(product_planes, products), partial(product_gradient, products)
-        matched = Form(*functions, weights, stored=False)
+        matched = Form(*functions, weights)
     else:
         transform = phase_transform(window, strides)
         combine = phase_products if transposed and max(strides) > 1 else phase_energy
-        functions = (
-            partial(spectral_planes, transform, combine),
-            partial(spectral_gradient, transform, combine),
-        )
+        gradient = partial(spectral_gradient, transform, combine)
+        store = partial(spectral_plane, transform, combine)
         blocks = number_of_blocks(kernel, groups)
-        matched = Form(*functions, [1.0], stored=True, blocks=blocks)
+        matched = Form(_one_plane, gradient, [1.0], store, blocks=blocks)
     if not cross:
         return matched
     functions = partial(cross_planes, matched), partial(cross_gradient, matched)
-    return Form(*functions, [1.0], stored=True)
+    return Form(*functions, matched.weights, partial(cross_source, matched), summed=True)
 
 
 def tap_pairs(
@@ -132,9 +137,9 @@ def tap_pairs(
     return planes
 
 
-def product_planes(pairs: TapPairs, kernel: jax.Array, scale: Scale = None) -> Planes:
+def product_planes(pairs: TapPairs, kernel: jax.Array) -> Planes:
     """One plane `(1, C, M)` for each list of pairs: `sum K[i] K[j]` over them."""
-    taps = _taps(kernel, scale)
+    taps = lax.split(kernel, [1] * len(kernel))
     return [elementwise_sum([taps[i] * taps[j] for i, j in plane]) for plane in pairs]
 
 
@@ -143,10 +148,9 @@ def product_gradient(
     slopes: Planes,
     kernel: jax.Array,
     with_product: bool = False,
-    scale: Scale = None,
 ) -> tuple[jax.Array, jax.Array]:
     """`product_planes` transposed: tap i is the sum of `slope K[j]` over its pairs."""
-    taps = _taps(kernel, scale)
+    taps = lax.split(kernel, [1] * len(kernel))
     terms: list[list[jax.Array]] = [[] for _ in taps]
     for plane, slope in zip(pairs, slopes, strict=True):
         if plane[0][0] == plane[0][1]:  # lag zero: squares
@@ -160,19 +164,15 @@ def product_gradient(
         return jnp.concatenate(in_one_pass(gradient)), jnp.zeros((), kernel.dtype)
     product = elementwise_sum([x * y for x, y in zip(taps, gradient, strict=True)])
     *gradient, product = in_one_pass([*gradient, product])
-    return jnp.concatenate(gradient), product.sum()
+    # A TPU else reads the kernel once for each tap.
+    return jnp.concatenate(materialize_on("tpu", gradient)), product.sum()
 
 
-def _taps(kernel: jax.Array, scale: Scale) -> list[jax.Array]:
-    taps = lax.split(kernel, [1] * len(kernel))
-    return list(taps) if scale is None else [scale * tap for tap in taps]
-
-
-def spectral_planes(
+def spectral_plane(
     transform: np.ndarray, combine: Callable, kernel: jax.Array
-) -> Planes:
+) -> jax.Array:
     """One plane of weight 1: what `combine` makes of the spectra of the phases."""
-    return [combine(_spectra(transform, kernel))]
+    return combine(_spectra(transform, kernel))
 
 
 def spectral_gradient(
@@ -182,7 +182,7 @@ def spectral_gradient(
     kernel: jax.Array,
     with_product: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """`spectral_planes` transposed."""
+    """`spectral_plane` transposed."""
     plane, transpose = jax.vjp(combine, _spectra(transform, kernel))
     (slopes_of_spectra,) = transpose(jnp.broadcast_to(slopes[0], plane.shape))
     by_tap = jnp.asarray(transform.reshape(-1, len(kernel)).T, kernel.dtype)
@@ -233,24 +233,32 @@ def phase_transform(window: Sequence[int], strides: Sequence[int]) -> np.ndarray
     return waves[:, None] * in_phase[None, :, None]
 
 
-def cross_planes(matched: Form, kernel: jax.Array) -> Planes:
-    """One plane `(L, 1, M)` of weight 1: matched planes, summed over input channels."""
+def cross_source(matched: Form, kernel: jax.Array) -> jax.Array:
+    """Matched planes summed over input channels, of shape `(planes, rows, M)`."""
 
-    def of_block(kernel: jax.Array) -> Planes:
-        planes = row_sums(matched.planes, kernel)  # one weight each
-        weights = jnp.asarray(matched.weights, kernel.dtype).reshape(-1, 1, 1)
-        return [(weights**0.5 * planes).reshape(-1, 1, planes.shape[-1])]
+    def of_block(kernel: jax.Array) -> jax.Array:
+        def planes(part: jax.Array) -> Planes:
+            return matched.planes(part if matched.store is None else matched.store(part))
+
+        return row_sums(planes, kernel)
 
     return sum_over_blocks(of_block, kernel, matched.blocks)
+
+
+def cross_planes(matched: Form, source: jax.Array) -> Planes:
+    """Planes `(rows, 1, M)`."""
+    planes = lax.split(source[:, :, None], [1] * len(matched.weights))
+    return [plane[0] for plane in planes]
 
 
 def cross_gradient(
     matched: Form, slopes: Planes, kernel: jax.Array, with_product: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """`cross_planes` transposed: every input channel has the slopes of the sum."""
-    if not matched.stored:  # its taps are computed again
-        kernel, slopes = materialize((kernel, slopes))
-    rows = jnp.split(slopes[0], len(matched.weights))
-    scaled = [w**0.5 * row for w, row in zip(matched.weights, rows, strict=True)]
-    gradient = partial(matched.gradient, scaled, with_product=with_product)
+    stack = materialize_on("cpu", jnp.stack(slopes))
+    gradient = partial(matched.gradient, list(stack), with_product=with_product)
     return map_blocks(gradient, kernel, matched.blocks)
+
+
+def _one_plane(source: jax.Array) -> Planes:
+    return [source]

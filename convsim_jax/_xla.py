@@ -15,11 +15,18 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 Arrays = Sequence[jax.Array]
+FEW = 32  # rows that are added up one by one
 
 # All backends. Arrays that are written to memory here: XLA neither computes them again
 # wherever they are used, nor finds that what comes after shares anything with what came
 # before, for which it would write more than these.
 materialize: Callable = lax.optimization_barrier
+
+
+def materialize_on(backend: str, arrays: Any) -> Any:
+    """Others compute them where they are used."""
+    forms = {backend: materialize}
+    return lax.platform_dependent(arrays, **forms, default=lambda x: x)
 
 
 def stored_on_cpu(stored: Any, computed: Any) -> Any:
@@ -123,9 +130,12 @@ def row_sums(planes_of: Callable[[jax.Array], Arrays], kernel: jax.Array) -> jax
 
 
 def _column_sum_of_stack(arrays: Arrays, axis: int) -> jax.Array:
-    """XLA would make one reduction for each array if it saw the second sum."""
-    stack = materialize(jnp.stack(arrays).sum(-2))
-    return stack.sum(tuple(range(stack.ndim - 1)))
+    """XLA would make one reduction for each array if it saw the second sum.
+
+    That of few rows is written out, to be computed where it is used.
+    """
+    rows = materialize(jnp.stack(arrays).sum(-2)).reshape(-1, arrays[0].shape[-1])
+    return elementwise_sum(list(rows)) if len(rows) <= FEW else rows.sum(0)
 
 
 def _column_sum_on_cpu(arrays: Arrays, axis: int) -> jax.Array:
@@ -139,11 +149,16 @@ def _column_sum_on_tpu(arrays: Arrays, axis: int) -> jax.Array:
     return elementwise_sum(arrays).sum(tuple(range(arrays[0].ndim - 1)))
 
 
-# All arrays added up, and over all axes but the last.
 _column_sum = _linear(
     _column_sum_of_stack, cpu=_column_sum_on_cpu, tpu=_column_sum_on_tpu
 )
-column_sum: Callable = partial(_column_sum, axis=0)
+
+
+def column_sum(arrays: Arrays) -> jax.Array:
+    """All arrays added up, and over all axes but the last."""
+    if arrays[0].size == arrays[0].shape[-1]:
+        return elementwise_sum(arrays).reshape(-1)
+    return _column_sum(arrays, 0)
 
 
 def in_auto_axes(

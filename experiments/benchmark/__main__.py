@@ -123,7 +123,6 @@ def parts_of(config: Config, *, torch: bool) -> dict[str, Callable[[parts.Clock]
                 chosen[f"step-{kind}-{name}"] = step
         return chosen
     if config.losses:
-        chosen["rates"] = parts.rates
         for name in config.networks:
             chosen[f"kernels-{name}"] = partial(parts.kernels, name, torch=torch)
     if config.step_batch_size:

@@ -1,6 +1,6 @@
 """What programs would do on accelerators: rows of the tables of `--compile-for`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 import convsim_jax as cs
 from experiments.benchmark import networks
 from experiments.benchmark.accelerators import compiled_for, devices
+from experiments.benchmark.networks import Shape
 from experiments.benchmark.updates import (
     LOSSES,
     RECOMMENDED,
@@ -49,16 +50,18 @@ def placed(tree: chex.ArrayTree, kind: str, layout: str = ALONE, axis: int = -1)
     return jax.tree.map(place, tree)
 
 
-def kernels(
-    kind: str, name: str, _: object = None, programs: Iterable[str] = PROGRAMS
-) -> Rows:
-    """SGD's update of a network's conv kernels; value and gradient of every option.
+def kernels(kind: str, name: str, _: object = None) -> Rows:
+    """SGD's update of a network's conv kernels; value and gradient of every option."""
+    return losses(kind, networks.kernel_shapes(name), PROGRAMS)
+
+
+def losses(kind: str, shapes: Mapping[str, Shape], programs: Iterable[str]) -> Rows:
+    """The same of kernels of such shapes, some of the programs.
 
     Nothing is donated: what is moved is the same, but XLA's count for a TPU has the
     update of donated arrays move more.
     """
-    shapes = networks.kernel_shapes(name).items()
-    shaped = {path: jax.ShapeDtypeStruct(shape, "float32") for path, shape in shapes}
+    shaped = {k: jax.ShapeDtypeStruct(shape, "float32") for k, shape in shapes.items()}
     params = placed(shaped, kind)
     weights = 4 * sum(leaf.size for leaf in params.values())
     rows = []
@@ -77,11 +80,16 @@ def kernels(
 
 
 def step(
-    kind: str, name: str, batch_size: int, _: object = None, dtype: Any = "bfloat16"
+    kind: str,
+    name: str,
+    batch_size: int,
+    _: object = None,
+    dtype: Any = "bfloat16",
+    layouts: Sequence[str] = LAYOUTS,
 ) -> Rows:
     """A step of training, without the loss and with it, in every layout."""
     rows = []
-    for layout in LAYOUTS if len(devices(kind)) > 1 else [ALONE]:
+    for layout in layouts if len(devices(kind)) > 1 else [ALONE]:
         for program in STEPS:
             optimizer = sgd(transformations()[program])
             network = placed(networks.network(name, optimizer), kind, layout)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# What an instruction costs nothing, or is done beside the others.
+# What costs nothing, or is done beside other instructions.
 FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all"}
 FREE |= {"copy-start", "slice-start", "partition-id"}
 VIEWS = {"bitcast", "reshape", "tuple", "get-tuple-element"}
@@ -21,13 +21,11 @@ ARRAY = re.compile(r"\b(pred|bf|[fsuc])(\d*)\w*\[([\d,]*)\]")
 
 
 class Instruction(NamedTuple):
-    """One line of a program."""
+    """One line: bytes of its result, names of its operands, of a parameter its number."""
 
     op: str
     size: int
-    """Bytes of the result."""
     operands: list[str]
-    """Names; of a parameter its number."""
     attributes: str
     root: bool
 
@@ -62,14 +60,11 @@ def size(arrays: str) -> int:
     >>> size("(f32[2,3]{1,0}, bf16[4], pred[])")
     33
     """
-    return (
-        sum(
-            int(BITS.get(kind) or bits)
-            * int(np.prod([int(n) for n in dims.split(",") if n]))
-            for kind, bits, dims in ARRAY.findall(arrays)
-        )
-        // 8
-    )
+    bits = 0
+    for kind, width, dims in ARRAY.findall(arrays):
+        shape = [int(n) for n in dims.split(",") if n]
+        bits += int(BITS.get(kind) or width) * int(np.prod(shape))
+    return bits // 8
 
 
 def work(text: str) -> Work:
@@ -93,13 +88,9 @@ def work(text: str) -> Work:
                 kernels, moved = kernels + times * done[0], moved + times * done[1]
                 continue
             fused = computations[inner[1]] if inner and line.op == "fusion" else {}
+            named = {x.operands[0]: k for k, x in fused.items() if x.op == "parameter"}
             kernels += 1
             moved += written(fused) if fused else line.size
-            named = {
-                one.operands[0]: key
-                for key, one in fused.items()
-                if one.op == "parameter"
-            }
             for number, operand in enumerate(line.operands):
                 whole = here[operand].size if operand in here else 0
                 part = read(fused, named[str(number)]) if fused else whole
@@ -130,9 +121,8 @@ def written(fused: dict[str, Instruction]) -> int:
     def of(line: Instruction) -> int:
         if line.op in VIEWS:
             return sum(of(fused[operand]) for operand in line.operands)
-        if line.op == "dynamic-update-slice":
-            return fused[line.operands[1]].size
-        return line.size
+        update = line.op == "dynamic-update-slice"
+        return fused[line.operands[1]].size if update else line.size
 
     return next(of(line) for line in fused.values() if line.root)
 

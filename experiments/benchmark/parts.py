@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from experiments.benchmark import networks, torch_programs
@@ -22,13 +21,6 @@ from experiments.models.convolution import compiler_options
 Clock = Callable[[Mapping[str, Program]], dict[str, Timing]]
 Rows = list[dict[str, Any]]
 STEP = "training step"
-
-
-def rates(clock: Clock, size: int = 2**24) -> Rows:
-    """Bytes a second that are read and written, in units of 1e9."""
-    x = jnp.full(size, 0.5)
-    took = clock({"copy": compiled(lambda _, x: jnp.copy(x), x, x)})["copy"].median
-    return [{"program": "copied, GB/s", "rate": 8e-9 * size / took}]
 
 
 def kernels(name: str, clock: Clock, *, torch: bool) -> Rows:

@@ -18,37 +18,32 @@ def text(results: Mapping[str, Rows], environment: Mapping[str, str]) -> str:
     parts = [", ".join(f"{name} {said}" for name, said in environment.items())]
     for name, rows in results.items():
         kind, _, of = name.partition("-")
-        if kind in TABLES:
-            parts.append(TABLES[kind](of, rows))
+        parts.append(TABLES[kind](of, rows))
     return "\n\n".join(parts) + "\n"
 
 
 def table(title: str, rows: Rows, columns: Columns) -> str:
     """One line a program: its name, and under each heading what is made of its row."""
-    lines = [
-        [row["program"], *(cell(of(row)) for of in columns.values())] for row in rows
-    ]
+    cells = [[cell(of(row)) for of in columns.values()] for row in rows]
+    lines = [[row["program"], *line] for row, line in zip(rows, cells, strict=True)]
     return aligned([title, *columns], lines)
 
 
 def alone(rows: Rows, row: dict) -> float:
     """Seconds of the update without a loss, where that of the row ran."""
-    baseline = TORCH_SGD if row["program"].startswith("PyTorch") else SGD
-    return next(row["median"] for row in rows if row["program"] == baseline)
+    median = {row["program"]: row["median"] for row in rows}
+    return median[TORCH_SGD if row["program"].startswith("PyTorch") else SGD]
 
 
 def kernels_table(name: str, rows: Rows) -> str:
     """The updates of one network's kernels."""
-
-    def quartiles(row: dict) -> str:
-        return " - ".join(cell(1e3 * quartile) for quartile in row["quartiles"])
 
     def cost(row: dict) -> float:
         return row["median"] - alone(rows, row)
 
     columns: Columns = {
         "update\nms": lambda row: 1e3 * row["median"],
-        "quartiles\nms": quartiles,
+        "quartiles\nms": lambda row: " - ".join(cell(1e3 * x) for x in row["quartiles"]),
         "times that\nwithout": lambda row: row["median"] / alone(rows, row),
         "the loss\nms": lambda row: 1e3 * cost(row),
         "ns a\nweight": lambda row: 1e9 * cost(row) / row["weights"],
@@ -61,10 +56,8 @@ def kernels_table(name: str, rows: Rows) -> str:
 
 def training_table(name: str, rows: Rows) -> str:
     """What the update takes of a step of training, and a loss beside it."""
-    step, update = (
-        next(row["median"] for row in rows if row["program"] == one)
-        for one in (STEP, SGD)
-    )
+    median = {row["program"]: row["median"] for row in rows}
+    step, update = median[STEP], median[SGD]
 
     def seconds(row: dict) -> float:
         return row["median"] - (0 if row["program"] in (STEP, SGD) else update)
@@ -76,11 +69,6 @@ def training_table(name: str, rows: Rows) -> str:
     }
     count = rows[0]["batch_size"]
     return table(f"{name}, {count} images, {rows[0]['dtype']}", rows, columns)
-
-
-def rates_table(_: str, rows: Rows) -> str:
-    """What the device can do."""
-    return table("in units of 1e9 a second", rows, {"rate": lambda row: row["rate"]})
 
 
 def compiled_table(name: str, rows: Rows) -> str:
@@ -98,10 +86,8 @@ def step_table(name: str, rows: Rows) -> str:
     """A step of training, compiled for an accelerator."""
 
     def exchanged(row: dict) -> str:
-        return ", ".join(
-            f"{len(sizes)} {kind} of {cell(1e-6 * sum(sizes))} MB"
-            for kind, sizes in row["exchanged"].items()
-        )
+        sizes = {k: (len(x), cell(1e-6 * sum(x))) for k, x in row["exchanged"].items()}
+        return ", ".join(f"{n} {kind} of {MB} MB" for kind, (n, MB) in sizes.items())
 
     columns = {
         "kernels": lambda row: str(row["kernels"]),
@@ -111,7 +97,7 @@ def step_table(name: str, rows: Rows) -> str:
         **ROOFLINE,
         "exchanged": exchanged,
     }
-    titled = [{**row, "program": f"{row['layout']}: {row['program']}"} for row in rows]
+    titled = [row | {"program": f"{row['layout']}: {row['program']}"} for row in rows]
     return table(f"{name}, a step in bfloat16", titled, columns)
 
 
@@ -122,7 +108,6 @@ ROOFLINE: Columns = {
 TABLES = {
     "kernels": kernels_table,
     "training": training_table,
-    "rates": rates_table,
     "compiled": compiled_table,
     "step": step_table,
 }

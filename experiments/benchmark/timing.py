@@ -1,9 +1,8 @@
 """Programs compiled, and run in turn."""
 
 import os
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +17,7 @@ class Program(NamedTuple):
     Attributes:
         call: runs it, to its end.
         compile_seconds: of tracing and compilation; NaN where there is none.
-        extra_memory: bytes at the peak besides arguments and results, by XLA's account;
-            NaN where it is not known.
+        extra_memory: bytes at the peak besides arguments and results, or NaN.
         times: how often `call` runs it.
     """
 
@@ -42,12 +40,7 @@ def compiled(
 ) -> Program:
     """`carry = function(carry, *arguments)`, again and again, the old one donated.
 
-    Args:
-        function: to be compiled.
-        carry: copied, and used up.
-        arguments: the same at every call.
-        options: of the compiler.
-        times: how often a call runs it.
+    The carry is copied before, and the compiler is given the options.
     """
     carry = jax.tree.map(jnp.copy, carry)
     jax.clear_caches()
@@ -55,7 +48,6 @@ def compiled(
     lowered = jax.jit(function, donate_argnums=0).lower(carry, *arguments)
     program = lowered.compile(compiler_options=options)
     seconds = time.perf_counter() - start
-    memory = program.memory_analysis()
 
     def call() -> Any:
         nonlocal carry
@@ -63,6 +55,7 @@ def compiled(
             carry = program(carry, *arguments)
         return jax.block_until_ready(carry)
 
+    memory = program.memory_analysis()
     extra = np.nan if memory is None else float(memory.temp_size_in_bytes)
     return Program(call, seconds, extra, times)
 
@@ -95,17 +88,11 @@ def in_turn(
             program.call()
             if round_:
                 times[name].append((time.perf_counter() - start) / program.times)
-    return {name: summarized(of_name) for name, of_name in times.items()}
-
-
-def summarized(times: Sequence[float]) -> Timing:
-    """The middle and the spread of some times.
-
-    >>> summarized([3.0, 1.0, 2.0, 100.0, 4.0])
-    Timing(median=3.0, quartiles=(2.0, 4.0), calls=5)
-    """
-    low, median, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
-    return Timing(median, (low, high), len(times))
+    quartiles = {name: np.quantile(x, (0.25, 0.5, 0.75)) for name, x in times.items()}
+    return {
+        name: Timing(float(median), (float(low), float(high)), len(times[name]))
+        for name, (low, median, high) in quartiles.items()
+    }
 
 
 def device() -> str:
@@ -116,5 +103,4 @@ def device() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    name = (names or [platform.processor() or platform.machine()])[0]
-    return f"{os.cpu_count()} cores of {name}"
+    return f"{os.cpu_count()} cores of {names[0] if names else os.uname().machine}"

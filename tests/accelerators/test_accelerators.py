@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 
 import convsim_jax as cs
 from convsim_jax import _report
-from experiments.benchmark import accelerators, counts
+from experiments.benchmark import accelerators, counts, networks
 from experiments.benchmark.updates import LOSSES, RECOMMENDED, SGD, transformations
 from experiments.data.images import Images
 from experiments.fit import devices, engine
@@ -23,49 +23,56 @@ from experiments.models import build
 KINDS = ("h100", "v5e")
 accelerators.prepare(KINDS)  # or it fails here, and says what is missing
 
+in_either_dtype = pytest.mark.parametrize(
+    ("kind", "dtype"), [("h100", "float32"), ("v5e", "bfloat16")]
+)
 on_each = pytest.mark.parametrize("kind", KINDS)
-in_each_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation promotes
 
-# Value and gradient of ResNet-18's 20 conv kernels, 11.2 M weights in float32: at most so
-# many kernels on an H100; so many bytes moved there, in units of the weights'; and on a
-# v5e, in units of what the SGD-momentum update moves. Each is a little over what it is
-# now; of scale-free, adjacent on an H100 that was not counted before this was written.
-# Aimed at are 80 kernels, 4.0 of all pairs and 6.0 of the others, and 1.5.
+# A 3x3 kernel of each width of ResNet-18, value and gradient in float32: at most so many
+# kernels on an H100; so many bytes moved there, in units of the weights'; and on a v5e,
+# in units of what the SGD-momentum update moves. Each is a little over what it is now.
+# Aimed at, of all 20 kernels, are 4 a layer, 4.0 of all pairs and 6.0 of the others, 1.5.
+SHAPES = {f"conv{width}/kernel": (3, 3, width, width) for width in (64, 128, 256, 512)}
 BOUNDS = {
-    "all pairs": (70, 5.2, 1.4),
-    "adjacent pairs": (70, 6.0, 2.3),
-    "cross-channel": (125, 3.2, 1.4),
-    "cross-channel, adjacent": (130, 6.2, 1.5),
-    "scale-free": (200, 9.3, 2.2),
-    "scale-free, adjacent": (210, 9.3, 2.4),
-    "scale-free cross-channel": (200, 3.3, 1.4),
-    "scale-free cross-channel, adjacent": (200, 3.3, 1.4),
+    "all pairs": (15, 5.2, 1.4),
+    "adjacent pairs": (15, 6.1, 1.4),
+    "cross-channel": (13, 3.1, 1.4),
+    "cross-channel, adjacent": (14, 3.1, 1.5),
+    "scale-free": (35, 8.3, 1.7),
+    "scale-free, adjacent": (34, 8.6, 2.4),
+    "scale-free cross-channel": (21, 3.1, 1.4),
+    "scale-free cross-channel, adjacent": (17, 3.1, 1.4),
 }
-MOST_MEMORY = 1.0  # beside arguments and results, in units of the weights
+MOST_MEMORY = 1.2  # beside arguments and results, in units of the weights
 
 
 @cache
-def resnet18(kind, program):
-    return counts.kernels(kind, "resnet18", programs=[program])[0]
+def loss(kind, program):
+    return counts.losses(kind, SHAPES, [program])[0]
 
 
 def test_the_yardstick_is_what_sgd_has_to_move():
     """Reads weights, momentum and gradient, writes the first two: five times."""
-    row = resnet18("h100", SGD)
-    assert row["kernels"] == 20 and row["times_moved"] == pytest.approx(5)
+    row = loss("h100", SGD)
+    assert row["kernels"] == 4 and row["times_moved"] == pytest.approx(5)
 
 
 @on_each
 @pytest.mark.parametrize("option", LOSSES)
-def test_kernels_and_bytes_of_resnet18_stay_within_their_bounds(kind, option):
+def test_kernels_and_bytes_stay_within_their_bounds(kind, option):
     kernels, times_weights, times_sgd = BOUNDS[option]
-    row = resnet18(kind, option)
+    row = loss(kind, option)
     assert row["times_memory"] <= MOST_MEMORY
     if kind == "h100":
         assert row["kernels"] <= kernels and row["times_moved"] <= times_weights
     else:
-        assert row["moved"] <= times_sgd * resnet18(kind, SGD)["moved"]
+        assert row["moved"] <= times_sgd * loss(kind, SGD)["moved"]
+
+
+def test_kernels_of_the_recommended_option_in_a_whole_network():
+    (row,) = counts.losses("h100", networks.kernel_shapes("resnet18"), [RECOMMENDED])
+    assert row["kernels"] <= 97 and row["times_moved"] <= 3.1
 
 
 def other_windows(dtype):
@@ -83,16 +90,17 @@ def every_kernel(params):
 
 
 @on_each
-@in_each_dtype
-@pytest.mark.parametrize("option", LOSSES)
-def test_every_option_compiles_for_every_window(kind, dtype, option):
+@pytest.mark.parametrize(
+    ("option", "dtype"),
+    [*((name, "float32") for name in LOSSES), (RECOMMENDED, "bfloat16")],
+)
+def test_every_option_compiles_for_every_window(kind, option, dtype):
     params = counts.placed(other_windows(dtype), kind)
-    loss = partial(cs.total_similarity, mask=every_kernel, **LOSSES[option])
-    assert accelerators.compiled_for(kind, jax.value_and_grad(loss), params)["kernels"]
+    total = partial(cs.total_similarity, mask=every_kernel, **LOSSES[option])
+    assert accelerators.compiled_for(kind, jax.value_and_grad(total), params)["kernels"]
 
 
-@on_each
-@in_each_dtype
+@in_either_dtype
 def test_minimize_similarity_compiles(kind, dtype):
     params = counts.placed(other_windows(dtype), kind)
 
@@ -136,21 +144,21 @@ def test_the_loss_in_a_sharded_update_gathers_no_kernel(option):
     assert 0 < largest < 4 * 3 * 3 * 64 * 128 / 4
 
 
-@on_each
-@in_each_dtype
-def test_a_step_of_training_with_the_loss_compiles_and_fits(kind, dtype):
-    rows = counts.step(kind, "cnn", 32, dtype=dtype)
+@pytest.mark.parametrize(
+    ("kind", "dtype", "layout"),
+    [
+        ("h100", "float32", counts.ALONE),
+        ("h100", "bfloat16", counts.ALONE),
+        ("v5e", "float32", counts.ALONE),
+        ("v5e", "bfloat16", counts.SHARDED),
+    ],
+)
+def test_a_step_of_training_with_the_loss_compiles_and_fits(kind, dtype, layout):
+    rows = counts.step(kind, "cnn", 32, dtype=dtype, layouts=[layout])
+    assert [row["program"] for row in rows] == list(counts.STEPS)
     assert all(row["fits"] for row in rows)
-    assert {row["program"] for row in rows} == set(counts.STEPS)
-    layouts = {row["layout"] for row in rows}
-    assert layouts == ({counts.ALONE} if kind == "h100" else set(counts.LAYOUTS))
-    for layout in layouts - {counts.ALONE}:
-        gathers = [
-            len(row["exchanged"].get("all-gather", []))
-            for row in rows
-            if row["layout"] == layout
-        ]
-        assert gathers[1] <= gathers[0]  # no kernel more than without the loss
+    gathers = [len(row["exchanged"].get("all-gather", [])) for row in rows]
+    assert gathers[1] <= gathers[0]  # no kernel more than without the loss
 
 
 def compile_only(kind):
@@ -167,8 +175,7 @@ def compile_only(kind):
     return run
 
 
-@on_each
-@in_each_dtype
+@in_either_dtype
 def test_the_training_engine_and_the_programs_of_its_report_compile(
     kind, dtype, monkeypatch
 ):
