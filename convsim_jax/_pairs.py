@@ -115,7 +115,7 @@ def _scale_free(
     q = _similarity(*partners_and_planes(), form.weights)
     value = 0.5 * jnp.sum(q)
     if form.summed and source.size == q.size:  # of one lag: any two channels are alike
-        return value, jnp.zeros_like(kernel)
+        return value, 0.0 * kernel  # sharded as the kernel is
     kernel, source, (scale, S, q) = _next_pass(kernel, source, (scale, S, q))
     slopes = _scale_free_slopes(q, *partners_and_planes(), form.weights)
     gradient, _ = form.gradient([factor * scale * slope for slope in slopes], kernel)

@@ -30,19 +30,20 @@ on_each = pytest.mark.parametrize("kind", KINDS)
 pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation promotes
 
 # A 3x3 kernel of each width of ResNet-18, value and gradient in float32: at most so many
-# kernels on an H100; so many bytes moved there, in units of the weights'; and on a v5e,
-# in units of what the SGD-momentum update moves. Each is a little over what it is now.
-# Aimed at, of all 20 kernels, are 4 a layer, 4.0 of all pairs and 6.0 of the others, 1.5.
+# kernels on an H100; so many bytes moved there, and on a v5e by XLA's count, in units of
+# the weights'. Each is a little over what it is now. Aimed at, of all 20 kernels, are 4
+# a layer; 4.0 of all pairs and 6.0 of the others; and 1.5 times SGD's 14.2, which is 21.3
+# (of these four SGD moves less on a v5e, in whose fast memory they fit).
 SHAPES = {f"conv{width}/kernel": (3, 3, width, width) for width in (64, 128, 256, 512)}
 BOUNDS = {
-    "all pairs": (15, 5.2, 1.4),
-    "adjacent pairs": (15, 6.1, 1.4),
-    "cross-channel": (13, 3.1, 1.4),
-    "cross-channel, adjacent": (14, 3.1, 1.5),
-    "scale-free": (35, 8.3, 1.7),
-    "scale-free, adjacent": (34, 8.6, 2.4),
-    "scale-free cross-channel": (21, 3.1, 1.4),
-    "scale-free cross-channel, adjacent": (17, 3.1, 1.4),
+    "all pairs": (15, 5.2, 19.5),
+    "adjacent pairs": (15, 6.1, 15.5),
+    "cross-channel": (13, 3.1, 19.5),
+    "cross-channel, adjacent": (14, 3.1, 19.5),
+    "scale-free": (35, 8.3, 22.5),
+    "scale-free, adjacent": (34, 8.6, 33.5),
+    "scale-free cross-channel": (21, 3.1, 19.5),
+    "scale-free cross-channel, adjacent": (17, 3.1, 19.5),
 }
 MOST_MEMORY = 1.2  # beside arguments and results, in units of the weights
 
@@ -61,13 +62,11 @@ def test_the_yardstick_is_what_sgd_has_to_move():
 @on_each
 @pytest.mark.parametrize("option", LOSSES)
 def test_kernels_and_bytes_stay_within_their_bounds(kind, option):
-    kernels, times_weights, times_sgd = BOUNDS[option]
+    kernels, on_gpu, on_tpu = BOUNDS[option]
     row = loss(kind, option)
     assert row["times_memory"] <= MOST_MEMORY
-    if kind == "h100":
-        assert row["kernels"] <= kernels and row["times_moved"] <= times_weights
-    else:
-        assert row["moved"] <= times_sgd * loss(kind, SGD)["moved"]
+    assert row["times_moved"] <= (on_gpu if kind == "h100" else on_tpu)
+    assert kind != "h100" or row["kernels"] <= kernels
 
 
 def test_kernels_of_the_recommended_option_in_a_whole_network():

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.benchmark import networks, parts, timing, torch_programs, updates
+from experiments.benchmark import networks, timing, torch_programs, updates
 from experiments.benchmark.updates import LOSSES, PENALTIES, SGD, STRENGTH
 from tests.library import oracle
 
@@ -85,11 +85,6 @@ def test_pytorch_agrees():
     )
     call = torch_programs.update({"kernel": kernel}, torch_programs.adjacent)
     assert call() == pytest.approx(float(kernel[-1, -1, -1, -1]), rel=1e-4)
-
-
-def test_the_rate_is_of_bytes_read_and_written():
-    (row,) = parts.rates(lambda programs: {"copy": timing.Timing(2.0, (0, 0), 1)}, 1024)
-    assert row["rate"] == pytest.approx(8 * 1024 / 2e9)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ def tiny(monkeypatch):
     monkeypatch.setattr(networks, "kernel_shapes", lambda name: TINY)
     monkeypatch.setattr(updates, "LOSSES", {name: LOSSES[name] for name in FEW})
     monkeypatch.setattr(updates, "PENALTIES", {"OCNN": PENALTIES["OCNN"]})
-    monkeypatch.setattr(parts.rates, "__defaults__", (2048,))
 
 
 def run(*argv):
@@ -43,7 +42,6 @@ def test_a_run_is_told_and_kept(tiny, tmp_path, capsys, monkeypatch):
         (own,) = (x for x in table.splitlines() if x.startswith(f"{name}  "))
         relative = row["median"] / rows[SGD]["median"]
         assert float(own.split()[-5]) == pytest.approx(relative, rel=0.1)
-    assert "copied, GB/s" in table
     # The same command again has nothing left to measure.
     monkeypatch.setattr(benchmark, "in_turn", pytest.fail)
     (tmp_path / "table.txt").unlink()
