@@ -107,7 +107,7 @@ def _scale_free(
     own = _own_similarity(scaled(source, rough), form.weights)
     scale = rough * _as_row(inverse_sqrt(own), kernel)
     kernel, source, scale = _next_pass(kernel, source, scale)
-    S = None
+    S: Any = None
     if not adjacent:
         S = _sums(form, scaled(source, scale))
         kernel, source, (scale, S) = _next_pass(kernel, source, (scale, S))
