@@ -49,11 +49,15 @@ def image_folder(name: str) -> Source:
                 "<class>/<image>, files that Pillow reads"
             )
     train, test = ({c for c, paths in x.items() if paths} for x in splits.values())
-    if test - train or len(train) < 2:
+    if len(train) < 2:
         raise ValueError(
             f"--dataset is {name!r}, with images to train on of the classes "
-            f"{_some(train)}, and to score of {_some(test)}; expected two or more to "
-            "train on, and no others to score"
+            f"{_some(train)}; expected two or more"
+        )
+    if test - train:
+        raise ValueError(
+            f"--dataset is {name!r}, with images to score of the classes "
+            f"{_some(test - train)}, of which there are none to train on; expected some"
         )
     empty = {*splits["train"], *splits["test"]} - train
     odd = {

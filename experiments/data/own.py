@@ -53,7 +53,7 @@ def _by_index(data: Any, where: str) -> Any:
     """A split's examples; those of a pair are views of its arrays."""
     if isinstance(data, tuple):
         images, labels = map(np.asarray, data)
-        if len(images) != len(labels) or labels.dtype.kind not in "iu":
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             raise ValueError(
                 f"{where} has {len(images)} images, and labels {labels.dtype}"
                 f"{labels.shape}; expected as many whole numbers"

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.data.source import Examples, Source, common_shape
@@ -42,6 +43,8 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
                 f"{where} is no image classification: expected a feature {feature!r} "
                 f"that is a tfds.features.{kind.__name__}; it has {', '.join(features)}"
             )
+    if features["image"].np_dtype == np.float32:  # kept as PNGs of the floats' bits
+        raise ValueError(f"{where} has images of float32; expected whole numbers")
     scored = [split for split in SCORED if split in splits]
     if "train" not in splits or not scored:
         raise ValueError(
@@ -90,8 +93,9 @@ def _builder(name: str, folder: Path, download: bool) -> Any:
 
 def _not_found(name: str, dataset: str, folder: Path) -> str:
     """What is wrong: that nobody has prepared the dataset, or its name."""
-    found = (file.parent.relative_to(folder) for file in folder.rglob("features.json"))
-    there = sorted(map(str, found))
+    # A version stands below its name, or below a config that does.
+    found = [*folder.glob("*/*/features.json"), *folder.glob("*/*/*/features.json")]
+    there = sorted(str(file.parent.relative_to(folder)) for file in found)
     holds = f"{folder} holds {', '.join(there) or 'no prepared dataset'}"
     known = tfds.list_builders(with_community_datasets=False)
     if dataset in known or any(each.startswith(f"{dataset}/") for each in there):

@@ -79,7 +79,7 @@ def test_examples_of_several_sizes_are_found_and_can_be_copied():
         ({**GIVEN, "test": (IMAGES[..., :2], LABELS)}, r"uint8\(8, 9, 2\); .* of 1,"),
         ({**GIVEN, "test": as_source(TEST)}, r"class_names \(\); expected"),
         (dict.fromkeys(GIVEN, (IMAGES, LABELS * 0)), "two or"),
-        ({**GIVEN, "class_names": "ab"}, "image 2 of train of .* label is 2; .* 0 to"),
+        ({**GIVEN, "class_names": "ab"}, "image 5 of train of .* label is 2; .* 0 to"),
         ({**GIVEN, "train": [{"no": 1}], "class_names": "ab"}, "train of mine .*image"),
     ],
 )

@@ -179,20 +179,21 @@ def test_names_that_are_not_there(tiny, monkeypatch, name, expected):
         (False, None, "pip install tensorflow"),
         (True, urllib.error.URLError("no route"), "cannot be prepared in .*: .*no route"),
         (True, None, "cannot be prepared in .*: checksum"),
+        (True, urllib.error.HTTPError("", 404, "", {}, None), "in .*: checksum"),
     ],
 )
 def test_download_that_fails(tmp_path, monkeypatch, tensorflow, answer, message):
     def fail(*_, **__):
-        raise answer or RuntimeError("checksum")
+        raise RuntimeError("checksum")
 
-    def opened(*_, **__):
+    def answers(*_, **__):
+        if answer:
+            raise answer
         return io.BytesIO()
 
     find = prepared.importlib.util
     monkeypatch.setattr(find, "find_spec", lambda _: object() if tensorflow else None)
-    monkeypatch.setattr(
-        urllib.request, "urlopen", fail if answer else lambda *_, **__: io.BytesIO()
-    )
+    monkeypatch.setattr(urllib.request, "urlopen", answers)
     monkeypatch.setattr(tfds, "builder", fail)
     with pytest.raises(ValueError, match=f"^--download: .*{message}"):
         open_source("mnist", data_dir=tmp_path, download=True)
