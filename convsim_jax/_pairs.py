@@ -186,7 +186,7 @@ def _squares(planes: Planes, weights: Sequence[float]) -> jax.Array:
 
 def _sums(form: Form, planes: Planes) -> jax.Array:
     """Stack of the sum of each plane over all channels."""
-    if form.store is None or form.summed:
+    if form.store is None or (form.summed and len(planes[0]) == 1):
         return column_sums(planes)
     # Of large planes one by one: devices then add up sums, and gather none.
     return jnp.stack([x.sum(-1) for x in planes])
