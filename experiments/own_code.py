@@ -4,6 +4,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 
@@ -46,7 +47,8 @@ def takes(function: Callable[..., Any], argument: str) -> bool:
     (True, False, False)
     """
     # The metaclass of a class may hide its arguments.
-    made = getattr(function, "__init__") if isinstance(function, type) else function  # noqa: B009
+    initializer = attrgetter("__init__")
+    made = initializer(function) if isinstance(function, type) else function
     return argument in inspect.signature(made).parameters
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from experiments.data.source import Examples, Source, common_shape, printable
+from experiments.data.source import Examples, Source, below_home, common_shape, printable
 
 SCORED = ("test", "validation", "val")
 # Formats that Pillow has a name for, and cannot read.
@@ -28,7 +28,7 @@ def image_folder(name: str) -> Source:
     Images may lie in folders of their class folder. What is odd and can be lived with is
     one warning.
     """
-    root = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's fails without a user
+    root = below_home(name)
     if not root.is_dir():
         raise ValueError(f"--dataset is {name!r}; there is no such folder")
     found = sorted(each.name for each in root.iterdir() if each.is_dir())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data.source import Examples, Source, common_shape
+from experiments.data.source import Examples, Source, below_home, common_shape
 
 SCORED = ("test", "validation")
 KINDS = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
@@ -33,7 +33,7 @@ def prepared(name: str, data_dir: Path | None, *, download: bool) -> Source:
     Scored are the images of `test`, or of `validation` if those of `test` have no labels.
     """
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    folder = Path(os.path.expanduser(data_dir or default))  # noqa: PTH111
+    folder = below_home(data_dir or default)
     builder = _builder(name, folder, download)
     where = f"dataset {name!r} in {builder.data_path}"
     features, splits = builder.info.features, builder.info.splits

@@ -179,6 +179,14 @@ def sample(count: int) -> list[int]:
     return np.linspace(0, count - 1, min(SAMPLED, count)).astype(int).tolist()
 
 
+def below_home(path: str | Path) -> Path:
+    """A path whose `~` is the user's folder; of an unknown user it stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def printable(name: str) -> str:
     r"""A file's name in one Unicode form, and bytes that are no UTF-8 written out.
 

@@ -29,8 +29,12 @@ class Classifier(nn.Module):
     dtype: Any = jnp.float32  # to compute in; the weights are float32
     momentum: float = 0.9  # of the running averages
 
-    smallest_image = 1  # height and width of what it can take
     in_a_row = False  # whether each conv layer's width is free: none are added up
+
+    @property
+    def smallest_image(self) -> int:
+        """Height and width of the smallest image that it can take."""
+        return 1
 
     def channels(self, usual: Sequence[int]) -> list[int]:
         """Of each conv layer, of those that a network in a row usually has."""

@@ -21,7 +21,7 @@ class ResNet(Classifier):
     imagenet: bool = False
 
     @property
-    def smallest_image(self) -> int:  # type: ignore[override]
+    def smallest_image(self) -> int:
         """Size of an image of which the last stage sees one pixel."""
         return 32 if self.imagenet else 8
 

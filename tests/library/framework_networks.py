@@ -83,7 +83,10 @@ class EquinoxScanned(eqx.Module):
 
     def __call__(self, x, key=None):
         arrays, static = eqx.partition(self.layers, eqx.is_array)
-        step = lambda x, arrays: (eqx.combine(arrays, static)(x), None)  # noqa: E731
+
+        def step(x, arrays):
+            return eqx.combine(arrays, static)(x), None
+
         return jax.lax.scan(step, x, arrays)[0]
 
 

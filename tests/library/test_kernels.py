@@ -78,7 +78,8 @@ class EquinoxNet(eqx.Module):
     layers: list
     kernel: jax.Array  # the other layout's name
 
-    def __init__(self, key=jax.random.key(0)):  # noqa: B008
+    def __init__(self):
+        key = jax.random.key(0)
         self.conv = eqx.nn.Conv2d(3, 4, (3, 2), key=key)
         self.temporal = eqx.nn.Conv1d(4, 4, 3, key=key)
         self.layers = [jax.nn.relu, eqx.nn.Linear(4, 2, key=key)]

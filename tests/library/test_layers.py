@@ -122,7 +122,10 @@ def test_windows_of_one_and_three_axes(window):
 
 def test_groups_strides_dilation_and_shapes():
     options = {"strides": (2, 1), "rhs_dilation": (1, 3), "feature_group_count": 2}
-    apply = lambda p, x: conv(x, p["a"], **options)  # noqa: E731
+
+    def apply(p, x):
+        return conv(x, p["a"], **options)
+
     layer = the_layer(apply, (3, 2, 2, 6))
     assert layer.feature_group_count == 2
     assert (layer.strides, layer.dilation) == ((2, 1), (1, 3))
@@ -133,7 +136,9 @@ def test_groups_strides_dilation_and_shapes():
 
 
 def test_transposed():
-    apply = lambda p, x: lax.conv_transpose(x, p["a"], (2, 3), "SAME")  # noqa: E731
+    def apply(p, x):
+        return lax.conv_transpose(x, p["a"], (2, 3), "SAME")
+
     layer = the_layer(apply, (3, 3, 4, 5))
     assert (layer.transposed, layer.strides) == (True, (2, 3))
     assert layer.outputs == (2, 16, 24, 5)

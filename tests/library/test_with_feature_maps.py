@@ -171,9 +171,11 @@ def test_forward_mode_and_second_derivatives():
         function = cs.with_feature_maps(forward(biased), stop_gradient=True)
         return penalty(function(params, X)[1])
 
+    def by_hand(params):
+        return penalty(biased(params, X, jax.lax.stop_gradient)[1])
+
     params = parameters()
     _, slope = jax.jvp(loss, (params,), (params,))
-    by_hand = lambda p: penalty(biased(p, X, jax.lax.stop_gradient)[1])  # noqa: E731
     close(slope, jax.jvp(by_hand, (params,), (params,))[1])
     curvature = jax.grad(lambda p: jax.jvp(loss, (p,), (params,))[1])(params)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(curvature))
