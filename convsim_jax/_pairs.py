@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from convsim_jax._blocks import map_blocks, sum_over_blocks
 from convsim_jax._norms import inverse_scale, inverse_sqrt
-from convsim_jax._planes import Form, Planes
+from convsim_jax._planes import Form, Planes, Weights
 from convsim_jax._xla import (
     column_sum,
     column_sums,
@@ -97,6 +97,9 @@ def _scale_free(
         return _others(S, planes), planes
 
     source = form.source(kernel)
+    if form.summed and source.size == kernel.shape[-1]:  # of one lag: all are alike
+        value = _number_of_pairs((source * inverse_scale(source)).reshape(-1), adjacent)
+        return value, 0.0 * kernel  # sharded as it is
     # A rough scale comes first: similarities are of degree 4, and those of small kernels
     # would vanish.
     if source is kernel:
@@ -113,8 +116,6 @@ def _scale_free(
         kernel, source, (scale, S) = _next_pass(kernel, source, (scale, S))
     q = _similarity(*partners_and_planes(), form.weights)
     value = 0.5 * jnp.sum(q)
-    if form.summed and source.size == q.size:  # of one lag: any two channels are alike
-        return value, 0.0 * kernel  # sharded as the kernel is
     kernel, source, (scale, S, q) = _next_pass(kernel, source, (scale, S, q))
     slopes = _scale_free_slopes(q, *partners_and_planes(), form.weights)
     gradient, _ = form.gradient([factor * scale * slope for slope in slopes], kernel)
@@ -154,6 +155,14 @@ def _scale_free_in_blocks(
     return 0.5 * jnp.sum(q), gradient
 
 
+def _number_of_pairs(present: jax.Array, adjacent: bool) -> jax.Array:
+    """Of channels that are 1 where they are not zero, of shape `(M,)`."""
+    if adjacent:
+        return jnp.sum(present[:-1] * present[1:])
+    number = jnp.sum(present)
+    return 0.5 * number * (number - 1.0)
+
+
 def _inverse_square_of_norm(kernel: jax.Array) -> jax.Array:
     """Of each output channel, of shape `(1, 1, M)`; 0 where the square vanishes."""
     return _as_row(inverse_sqrt(column_sum([jnp.square(kernel)])) ** 2, kernel)
@@ -169,32 +178,32 @@ def _next_pass(
     return kernel, kernel, results
 
 
-def _own_similarity(planes: Planes, weights: Sequence[float]) -> jax.Array:
+def _own_similarity(planes: Planes, weights: Weights) -> jax.Array:
     """The similarity of each channel to itself, of shape `(M,)`."""
     return _similarity(planes, planes, weights)
 
 
-def _similarity(partners: Planes, planes: Planes, weights: Sequence[float]) -> jax.Array:
+def _similarity(partners: Planes, planes: Planes, weights: Weights) -> jax.Array:
     """The similarity of each channel to its partners, of shape `(M,)`."""
     terms = zip(weights, partners, planes, strict=True)
     return column_sum([w * (P * Y) for w, P, Y in terms])
 
 
-def _squares(planes: Planes, weights: Sequence[float]) -> jax.Array:
+def _squares(planes: Planes, weights: Weights) -> jax.Array:
     return elementwise_sum([w * (Y * Y) for w, Y in zip(weights, planes, strict=True)])
 
 
 def _sums(form: Form, planes: Planes) -> jax.Array:
-    """Stack of the sum of each plane over all channels."""
-    if form.store is None or (form.summed and len(planes[0]) == 1):
-        return column_sums(planes)
-    # Of large planes one by one: devices then add up sums, and gather none.
-    return jnp.stack([x.sum(-1) for x in planes])
+    """Stack of the sum of each plane over all channels, of shape `(..., 1)`."""
+    if form.store is None:
+        return column_sums(planes)[..., None]
+    # Of stored planes one by one: devices then add up sums, and gather none.
+    return jnp.stack([x.sum(-1, keepdims=True) for x in planes])
 
 
 def _others(sums: jax.Array, planes: Planes) -> Planes:
     """P of all pairs."""
-    return [S[..., None] - Y for S, Y in zip(sums, planes, strict=True)]
+    return [S - Y for S, Y in zip(sums, planes, strict=True)]
 
 
 def _neighbours(planes_of: PlanesOf, source: Source) -> tuple[Planes, Planes]:
@@ -211,7 +220,7 @@ def _neighbours(planes_of: PlanesOf, source: Source) -> tuple[Planes, Planes]:
 
 
 def _scale_free_slopes(
-    q: jax.Array, partners: Planes, planes: Planes, weights: Sequence[float]
+    q: jax.Array, partners: Planes, planes: Planes, weights: Weights
 ) -> Planes:
     """`dL/dY` of the channels whose similarities to their partners are q."""
     terms = zip(weights, partners, planes, strict=True)

@@ -39,6 +39,7 @@ from convsim_jax._xla import (
 )
 
 Planes = Sequence[jax.Array]
+Weights = Sequence[float | jax.Array]
 TapPairs = Sequence[Sequence[tuple[int, int]]]
 
 # As many as a 3x3 window has. A 5x5 one has 325: seconds of compilation.
@@ -55,15 +56,16 @@ class Form(NamedTuple):
       gradient: The transpose of the planes at a kernel: from the derivative by each
         plane, called its slope, to the derivative by the kernel, and the inner product
         of that and the kernel where it is asked for, or 0.
-      weights: The weight of each plane.
+      weights: The weight of each plane; of several in one array, of each of them.
       store: The source that is made of a kernel; None where it is the kernel.
-      summed: Whether planes are summed over input channels: they are small then.
+      summed: Whether planes are summed over input channels: they are small, and one
+        array `(planes, rows, M)`.
       blocks: Number of blocks of input channels, to be computed one by one.
     """
 
     planes: Callable[[jax.Array], Planes]
     gradient: Callable[..., tuple[jax.Array, jax.Array]]
-    weights: Sequence[float]
+    weights: Weights
     store: Callable[[jax.Array], jax.Array] | None = None
     summed: bool = False
     blocks: int = 1
@@ -108,8 +110,9 @@ def form_of(
         matched = Form(_one_plane, gradient, [1.0], store, blocks=blocks)
     if not cross:
         return matched
-    functions = partial(cross_planes, matched), partial(cross_gradient, matched)
-    return Form(*functions, matched.weights, partial(cross_source, matched), summed=True)
+    of_planes = jnp.asarray(matched.weights, kernel.dtype)[:, None, None]
+    store, gradient = partial(cross_source, matched), partial(cross_gradient, matched)
+    return Form(_one_plane, gradient, [of_planes], store, summed=True)
 
 
 def tap_pairs(
@@ -245,17 +248,11 @@ def cross_source(matched: Form, kernel: jax.Array) -> jax.Array:
     return sum_over_blocks(of_block, kernel, matched.blocks)
 
 
-def cross_planes(matched: Form, source: jax.Array) -> Planes:
-    """Planes `(rows, 1, M)`."""
-    planes = lax.split(source[:, :, None], [1] * len(matched.weights))
-    return [plane[0] for plane in planes]
-
-
 def cross_gradient(
     matched: Form, slopes: Planes, kernel: jax.Array, with_product: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """`cross_planes` transposed: every input channel has the slopes of the sum."""
-    stack = materialize_on("cpu", jnp.stack(slopes))
+    """`cross_source` transposed: every input channel has the slopes of the sum."""
+    stack = materialize_on("cpu", slopes[0][:, :, None])
     gradient = partial(matched.gradient, list(stack), with_product=with_product)
     return map_blocks(gradient, kernel, matched.blocks)
 

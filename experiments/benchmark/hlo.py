@@ -1,7 +1,7 @@
 """What a compiled program does, by its text in XLA's notation (HLO)."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,13 +10,15 @@ FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after
 FREE |= {"copy-start", "slice-start", "partition-id"}
 VIEWS = {"bitcast", "reshape", "tuple", "get-tuple-element"}
 SLICES = {"slice", "dynamic-slice", "gather"}
-COLLECTIVES = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
 BITS = {"pred": 8, "bf": 16}
 
 COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* {$")
 INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 INNER = re.compile(r"(?:body|to_apply|calls|branch_computations)={?%?([\w.\-]+)")
 TRIPS = re.compile(r'known_trip_count":{"n":"(\d+)"')
+COLLECTIVES = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+COLLECTIVE = re.compile(rf"= (.*?) ({COLLECTIVES})(?:-start)?\((.*)")
+CHANNEL = re.compile(r"channel_id=(\d+)")
 ARRAY = re.compile(r"\b(pred|bf|[fsuc])(\d*)\w*\[([\d,]*)\]")
 
 
@@ -128,8 +130,16 @@ def written(fused: dict[str, Instruction]) -> int:
 
 
 def exchanged(text: str) -> dict[str, list[int]]:
-    """Of each kind of collective in a program, the bytes of every result."""
+    """Of each kind of collective in a program, the bytes of every result.
+
+    A collective that is taken apart, to be done beside other kernels, is written several
+    times, each time with the same channel: it counts once.
+    """
+    once: dict[Any, tuple[str, int]] = {}
+    for number, (result, kind, rest) in enumerate(COLLECTIVE.findall(text)):
+        channel = CHANNEL.search(rest)
+        once.setdefault(channel[1] if channel else number, (kind, size(result)))
     found: dict[str, list[int]] = {}
-    for result, kind in re.findall(rf"= (.*?) ({COLLECTIVES})(?:-start)?\(", text):
-        found.setdefault(kind, []).append(size(result))
+    for kind, in_bytes in once.values():
+        found.setdefault(kind, []).append(in_bytes)
     return found

@@ -73,6 +73,12 @@ def test_collectives_and_their_bytes():
     }
 
 
+def test_a_collective_that_is_taken_apart_counts_once():
+    line = "  %g = f32[4] all-gather(%x), channel_id={}, dimensions={{0}}\n"
+    lines = [line.format(channel) for channel in (7, 8, 7)]
+    assert hlo.exchanged("".join(lines)) == {"all-gather": [16, 16]}
+
+
 @pytest.mark.parametrize(
     ("function", "kernels", "arrays"),
     [(lambda x, y: x + y, 1, 3), (lambda x, y: (x @ y) @ y, 2, 6)],
