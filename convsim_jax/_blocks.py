@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from convsim_jax._xla import default_is_cpu
+
 # Kernels of up to so many weights are one block, others at least so many blocks.
 SMALL, BLOCKS = 2**15, 8
 
@@ -34,7 +36,7 @@ def number_of_blocks(kernel: jax.Array, groups: int) -> int:
     if size <= SMALL:
         return 1
     devices = max(1, jax.typeof(kernel).sharding.mesh.size)
-    cached = devices == 1 and jax.default_backend() == "cpu"
+    cached = devices == 1 and default_is_cpu()
     wanted = max(BLOCKS, size // CACHED) if cached else BLOCKS
     channels = C // math.gcd(C, devices)
     divisors = [n for n in range(1, channels + 1) if channels % n == 0]

@@ -197,7 +197,9 @@ def _sums(form: Form, planes: Planes) -> jax.Array:
     """Stack of the sum of each plane over all channels, of shape `(..., 1)`."""
     if form.store is None:
         return column_sums(planes)[..., None]
-    # Of stored planes one by one: devices then add up sums, and gather none.
+    if form.summed:
+        return jnp.stack(planes).sum(-1, keepdims=True)
+    # Of large planes one by one: devices then add up sums, and gather none.
     return jnp.stack([x.sum(-1, keepdims=True) for x in planes])
 
 

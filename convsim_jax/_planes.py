@@ -31,6 +31,7 @@ from jax import lax
 from convsim_jax._blocks import map_blocks, number_of_blocks, sum_over_blocks
 from convsim_jax._definition import half_lags
 from convsim_jax._xla import (
+    default_is_cpu,
     elementwise_sum,
     in_one_pass,
     materialize,
@@ -58,8 +59,7 @@ class Form(NamedTuple):
         of that and the kernel where it is asked for, or 0.
       weights: The weight of each plane; of several in one array, of each of them.
       store: The source that is made of a kernel; None where it is the kernel.
-      summed: Whether planes are summed over input channels: they are small, and one
-        array `(planes, rows, M)`.
+      summed: Whether planes are summed over input channels: they are small.
       blocks: Number of blocks of input channels, to be computed one by one.
     """
 
@@ -110,9 +110,11 @@ def form_of(
         matched = Form(_one_plane, gradient, [1.0], store, blocks=blocks)
     if not cross:
         return matched
-    of_planes = jnp.asarray(matched.weights, kernel.dtype)[:, None, None]
     store, gradient = partial(cross_source, matched), partial(cross_gradient, matched)
-    return Form(_one_plane, gradient, [of_planes], store, summed=True)
+    if default_is_cpu():  # one array of all planes takes less time to compile
+        of_planes = jnp.asarray(matched.weights, kernel.dtype)[:, None, None]
+        return Form(_one_plane, gradient, [of_planes], store, summed=True)
+    return Form(_planes_apart, gradient, matched.weights, store, summed=True)
 
 
 def tap_pairs(
@@ -252,10 +254,16 @@ def cross_gradient(
     matched: Form, slopes: Planes, kernel: jax.Array, with_product: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """`cross_source` transposed: every input channel has the slopes of the sum."""
-    stack = materialize_on("cpu", slopes[0][:, :, None])
-    gradient = partial(matched.gradient, list(stack), with_product=with_product)
+    if len(slopes) < len(matched.weights):  # all in one array
+        slopes = list(materialize_on("cpu", slopes[0]))
+    slopes = [slope.reshape(-1, 1, slope.shape[-1]) for slope in slopes]
+    gradient = partial(matched.gradient, slopes, with_product=with_product)
     return map_blocks(gradient, kernel, matched.blocks)
 
 
 def _one_plane(source: jax.Array) -> Planes:
     return [source]
+
+
+def _planes_apart(source: jax.Array) -> Planes:
+    return lax.split(source, [1] * len(source))

@@ -23,6 +23,14 @@ FEW = 32  # rows that are added up one by one
 materialize: Callable = lax.optimization_barrier
 
 
+def default_is_cpu() -> bool:
+    """What stands for the backend that is compiled for where a form for each costs time.
+
+    `platform_dependent` traces all of them.
+    """
+    return jax.default_backend() == "cpu"
+
+
 def materialize_on(backend: str, arrays: Any) -> Any:
     """Others compute them where they are used."""
     forms = {backend: materialize}

@@ -2,7 +2,7 @@
 
 Every initialization is a function `(params, amount, options)` of one network's parameters
 to those that training starts from, with an amount by default, and amounts that a study
-tries.
+tries. One that looks at training images takes these too.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import convsim_jax as cs
 from experiments.losses import PAPER, Loss, Options, Similarity
@@ -22,7 +23,7 @@ FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 # The options of the command line that Convolutional Similarity takes.
 OF_SIMILARITY = ("pairs", "preserve_norm")
 
-Function = Callable[[chex.ArrayTree, float, Options], chex.ArrayTree]
+Function = Callable[..., chex.ArrayTree]
 
 
 class Initialization(NamedTuple):
@@ -34,6 +35,7 @@ class Initialization(NamedTuple):
         tried: amounts, from the least to the most.
         unit: what the amount counts: the command line's `--steps` are steps alone.
         takes: the options that matter.
+        looks: whether it takes images, `(n, height, width, channels)`, normalised.
     """
 
     function: Function
@@ -41,10 +43,14 @@ class Initialization(NamedTuple):
     tried: tuple[float, ...] = STEPS
     unit: Literal["steps", "factor", "fraction"] = "steps"
     takes: tuple[str, ...] = ()
+    looks: bool = False
 
-    def __call__(self, params: chex.ArrayTree, options: Options) -> chex.ArrayTree:
+    def __call__(
+        self, params: chex.ArrayTree, options: Options, images: Any = None
+    ) -> chex.ArrayTree:
         """The parameters of one network that training starts from."""
-        return self.function(params, self.amount, options)
+        more = (images,) if self.looks else ()
+        return self.function(params, self.amount, options, *more)
 
 
 def minimizing(loss: Loss, **fixed: Any) -> Initialization:
@@ -99,6 +105,36 @@ def without_mean(
     return with_norms_of(map_kernels(less, options, params), params, options)
 
 
+def whitened(
+    params: chex.ArrayTree, amount: float, options: Options, images: jax.Array
+) -> chex.ArrayTree:
+    r"""Kernels of the first layer whose maps of these images do not repeat each other.
+
+    With the covariance of the images' patches, :math:`S = E \Lambda E'`, they are columns
+    of :math:`E (\Lambda + \epsilon)^{-1/2}`, of the largest variance first: maps are
+    uncorrelated, of a variance of 1. Kernels beyond the number of taps stay as they are.
+    Coates et al., AISTATS 2011; so begins the network of arXiv 2404.00498.
+
+    The amount is :math:`\epsilon` in units of the mean variance.
+    """
+    kernels = cs.conv_kernels(params, layers=options.layers)
+    first = next((x for x in kernels.values() if x.shape[-2] == images.shape[-1]), None)
+    if first is None:
+        raise ValueError("--method is whitened; expected a conv layer of the images")
+    height, width, C, M = first.shape
+    down, across = images.shape[1] - height + 1, images.shape[2] - width + 1
+    taps = [images[:, i : i + down, j : j + across] for i, j in np.ndindex(height, width)]
+    patches = jnp.stack(taps, -2).reshape(-1, height * width * C)
+    variances, vectors = jnp.linalg.eigh(jnp.cov(patches, rowvar=False))
+    scale = jax.lax.rsqrt(variances + amount * variances.mean())
+    white = (vectors * scale[None])[:, ::-1][:, :M].reshape(height, width, C, -1)
+
+    def replace(kernel: jax.Array) -> jax.Array:
+        return kernel.at[..., : white.shape[-1]].set(white) if kernel is first else kernel
+
+    return map_kernels(replace, options, params)
+
+
 def with_norms_of(
     params: chex.ArrayTree, reference: chex.ArrayTree, options: Options
 ) -> chex.ArrayTree:
@@ -128,3 +164,4 @@ def map_kernels(
 
 UNCHANGED = Initialization(lambda params, amount, options: params, 0.0, (0.0,))
 ZERO_MEAN = Initialization(without_mean, 1.0, FRACTIONS, "fraction")
+WHITENED = Initialization(whitened, 5e-4, (5e-4,), "fraction", looks=True)

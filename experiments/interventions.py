@@ -12,6 +12,7 @@ import convsim_jax as cs
 from experiments import losses
 from experiments.initializations import (
     UNCHANGED,
+    WHITENED,
     ZERO_MEAN,
     Initialization,
     minimizing,
@@ -212,6 +213,11 @@ INTERVENTIONS: dict[str, Intervention] = {
         "control",
         "a fraction of each spatial filter's mean taken away, the norm kept",
         ZERO_MEAN,
+    ),
+    "whitened": Intervention(
+        "control",
+        "kernels of the first layer whose maps of training images are uncorrelated",
+        WHITENED,
     ),
     "shrunk": Intervention(
         "control",

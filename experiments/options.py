@@ -102,7 +102,7 @@ class Config:
     width: float = 1.0
     widths: Annotated[tuple[int, ...], unset("INT ...", "as --width says")] = ()
     widths_from: Annotated[Path | None, unset("RUN", "none")] = None
-    activation: Literal["relu", "elu"] = "relu"
+    activation: Literal["relu", "elu", "gelu"] = "relu"
     dtype: Literal["float32", "bfloat16"] = "float32"
     method: Annotated[str, tyro.conf.arg(metavar="METHOD")] = "none"
     strength: Annotated[float | None, unset("FLOAT", "the method's own")] = None

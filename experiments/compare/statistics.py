@@ -150,7 +150,7 @@ def at_end(trial: Trial, outcomes: Outcomes) -> bool:
         for other in outcomes
         if (other.split, other.treatment) == ("validation", trial.treatment)
     } or set(INTERVENTIONS[trial.treatment].tried)
-    return bool(tried) and trial.strength in (min(tried), max(tried))
+    return len(tried) > 1 and trial.strength in (min(tried), max(tried))
 
 
 def by_seed(outcome: Outcome, values: np.ndarray) -> dict[int, float]:

@@ -102,10 +102,13 @@ class Engine:
 
     def start(
         self,
-        initialize: Callable[[chex.ArrayTree], chex.ArrayTree],
+        initialize: Callable[[chex.ArrayTree, jax.Array], chex.ArrayTree],
         images: np.ndarray,
     ) -> Variables:
-        """Random weights, initialised, with running averages of `images`."""
+        """Random weights, initialised, with running averages of `images`.
+
+        `initialize` takes one network's parameters, and the normalised images.
+        """
         sample = np.zeros((1, *images.shape[1:]), np.float32)
 
         def random(seeds: jax.Array) -> Variables:
@@ -114,7 +117,12 @@ class Engine:
             )(seeds)
 
         variables = self._run("random weights", random, self._seeds)
-        params = self._run(initialize, jax.vmap(initialize), variables["params"])
+
+        def initialized(params: chex.ArrayTree, images: jax.Array) -> chex.ArrayTree:
+            pixels = self._normalized(images)
+            return jax.vmap(lambda one: initialize(one, pixels))(params)
+
+        params = self._run(initialize, initialized, variables["params"], images)
 
         def averages(variables: Variables, images: jax.Array) -> Variables:
             pixels = self._normalized(images)

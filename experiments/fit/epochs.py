@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import chex
+import jax
 import numpy as np
 
 from experiments.fit.devices import agreed
@@ -46,8 +47,8 @@ def begin(
 ) -> State:
     """Random networks, initialised as the intervention says, before the first step."""
 
-    def initialize(params: chex.ArrayTree) -> chex.ArrayTree:
-        return intervention.before(params, engine.options)
+    def initialize(params: chex.ArrayTree, images: jax.Array) -> chex.ArrayTree:
+        return intervention.before(params, engine.options, images)
 
     start = engine.start(initialize, feed.sample)
     return State(*engine.networks(start, factors), epoch=1, step=0, seconds=0.0)

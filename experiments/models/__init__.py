@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from experiments.models.cnn import CNN
+from experiments.models.fast import Fast
 from experiments.models.layers import ACTIVATIONS
 from experiments.models.own import own_network
 from experiments.models.resnet import ResNet
@@ -22,6 +23,7 @@ __all__ = ["ACTIVATIONS", "MODELS", "build"]
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
     "cnn-plain": partial(CNN, batch_norm=False),
+    "fast": Fast,
     "resnet18": ResNet,
     "resnet34": partial(ResNet, blocks=(3, 4, 6, 3)),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),

@@ -13,6 +13,7 @@ from experiments.models.convolution import convolve
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "elu": nn.elu,
+    "gelu": nn.gelu,
 }
 # He et al., arXiv 1502.01852, by the channels that come out, as the published code of
 # all these networks does.
@@ -103,14 +104,20 @@ class Block(nn.Module):
 
 
 def conv(
-    channels: int, window: int, stride: int = 1, *, dtype: Any, use_bias: bool = False
+    channels: int,
+    window: int,
+    stride: int = 1,
+    *,
+    dtype: Any,
+    use_bias: bool = False,
+    padding: int | None = None,
 ) -> nn.Conv:
-    """A convolution of an odd window, padded as much on every side."""
+    """A convolution, by default padded so that an odd window keeps the image's size."""
     return nn.Conv(
         channels,
         (window, window),
         strides=stride,
-        padding=window // 2,
+        padding=window // 2 if padding is None else padding,
         dtype=dtype,
         use_bias=use_bias,
         kernel_init=HE,

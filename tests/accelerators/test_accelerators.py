@@ -181,7 +181,7 @@ def test_the_training_engine_and_the_programs_of_its_report_compile(
     images = Images(np.zeros((16, 32, 32, 3), np.uint8), np.zeros(16, np.int32))
     batch = jax.tree.map(lambda rows: rows[:8], images)
 
-    def initialize(params):
+    def initialize(params, _):
         return cs.minimize_similarity(params, 5, **LOSSES[RECOMMENDED])[0]
 
     variables = trained.start(initialize, images.images)

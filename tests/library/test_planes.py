@@ -5,8 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from convsim_jax import _planes
+from convsim_jax._pairs import (
+    number_of_pairs,
+    scale_free_sum_and_gradient,
+    sum_and_gradient,
+)
 from convsim_jax._planes import form_of
 from convsim_jax._xla import column_sum, column_sums, in_one_pass, row_sums
+from tests.library import oracle
 from tests.library.kernel_cases import normal
 
 TRANSFORMED = {
@@ -96,13 +103,21 @@ def test_sums_of_several_arrays_and_their_derivatives(count, function):
         np.testing.assert_allclose(gradient(xs), slopes, rtol=1e-12)
 
 
+@pytest.fixture(params=[True, False], ids=["CPU", "accelerator"])
+def on_each_backend(request, monkeypatch):
+    """Planes across channels are one array, or apart."""
+    monkeypatch.setattr(_planes, "default_is_cpu", lambda: request.param)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("window", [(1, 1), (3, 2), (2, 2, 2), (11,), (4, 3)], ids=str)
 @pytest.mark.parametrize("cross", [False, True], ids=["matched", "cross"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_gradient_of_planes_is_their_transpose(window, cross, stride, transposed):
+def test_gradient_of_planes_is_their_transpose(
+    window, cross, stride, transposed, on_each_backend
+):
     kernel = jnp.asarray(normal(1, (*window, 4, 3)))
     strides = (stride,) * len(window)
     form = form_of(kernel, cross=cross, strides=strides, transposed=transposed)
@@ -124,3 +139,28 @@ def test_arrays_are_reduced_on_cpus_alone(platform, reductions):
     program = jax.jit(lambda xs: in_one_pass([2 * x for x in xs])).trace(arrays(3))
     text = program.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.reduce(") == reductions
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("window", [(1, 1), (3, 2), (7, 7)], ids=str)
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "scale-free"])
+@pytest.mark.parametrize("pairs", ["all", "adjacent"])
+def test_sums_across_channels_and_their_gradients(
+    window, normalize, pairs, on_each_backend
+):
+    """Whichever form planes have; the gradient along a direction, by differences."""
+    kernel, direction = normal(1, (*window, 2, 4)), normal(2, (*window, 2, 4))
+    sum_of = scale_free_sum_and_gradient if normalize else sum_and_gradient
+    factor = (1 / number_of_pairs(4, adjacent=pairs == "adjacent"),) if normalize else ()
+    taps = jnp.asarray(kernel.reshape(-1, 2, 4))
+    form = form_of(jnp.asarray(kernel), cross=True)
+    value, gradient = sum_of(form, taps, *factor, adjacent=pairs == "adjacent")
+
+    def expected(kernel):
+        options = {"pairs": pairs, "channels": "cross", "normalize": normalize}
+        return oracle.convolutional_similarity(kernel, **options)
+
+    np.testing.assert_allclose(value, expected(kernel), rtol=1e-10)
+    along = np.sum(gradient * direction.reshape(taps.shape))
+    slope = oracle.slope(expected, kernel, direction)
+    np.testing.assert_allclose(along, slope, rtol=1e-6, atol=1e-8)

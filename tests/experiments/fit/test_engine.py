@@ -53,7 +53,7 @@ def engine(model="cnn", dtype="float32", seeds=2):
 
 
 def begun(engine):
-    start = engine.start(lambda params: params, images().images)
+    start = engine.start(lambda params, _: params, images().images)
     start = jax.tree.map(np.asarray, start)
     return start, *engine.networks(replicated(start), FACTORS)
 
@@ -198,7 +198,7 @@ class Votes(nn.Module):
 
 def test_images_are_counted_exactly_in_half_precision(relaxed_jax):
     one = replace(engine(), model=Votes())
-    start, given = one.start(lambda params: params, images().images), images(777)
+    start, given = one.start(lambda params, _: params, images().images), images(777)
     scores = one.score(start, map(device_batch, batches_of(given, 777)))
     share = 100 * (given.labels == 0).mean()
     np.testing.assert_allclose(scores.accuracy, share, rtol=1e-6)
