@@ -195,7 +195,7 @@ def _squares(planes: Planes, weights: Weights) -> jax.Array:
 
 def _sums(form: Form, planes: Planes) -> jax.Array:
     """Stack of the sum of each plane over all channels, of shape `(..., 1)`."""
-    if form.store is None:
+    if form.store is None or planes[0].size == planes[0].shape[-1]:
         return column_sums(planes)[..., None]
     if form.summed:
         return jnp.stack(planes).sum(-1, keepdims=True)

@@ -19,6 +19,7 @@ from experiments.losses import PAPER, Loss, Options, Similarity
 STEPS = (10.0, 30.0, 100.0, 300.0)
 FACTORS = (0.25, 0.35, 0.5, 0.7)
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 # The options of the command line that Convolutional Similarity takes.
 OF_SIMILARITY = ("pairs", "preserve_norm")
@@ -117,22 +118,27 @@ def whitened(
 
     The amount is :math:`\epsilon` in units of the mean variance.
     """
-    kernels = cs.conv_kernels(params, layers=options.layers)
-    first = next((x for x in kernels.values() if x.shape[-2] == images.shape[-1]), None)
-    if first is None:
-        raise ValueError("--method is whitened; expected a conv layer of the images")
-    height, width, C, M = first.shape
-    down, across = images.shape[1] - height + 1, images.shape[2] - width + 1
-    taps = [images[:, i : i + down, j : j + across] for i, j in np.ndindex(height, width)]
-    patches = jnp.stack(taps, -2).reshape(-1, height * width * C)
-    variances, vectors = jnp.linalg.eigh(jnp.cov(patches, rowvar=False))
-    scale = jax.lax.rsqrt(variances + amount * variances.mean())
-    white = (vectors * scale[None])[:, ::-1][:, :M].reshape(height, width, C, -1)
+    seen: list[jax.Array] = []
 
     def replace(kernel: jax.Array) -> jax.Array:
-        return kernel.at[..., : white.shape[-1]].set(white) if kernel is first else kernel
+        height, width, C, M = kernel.shape
+        if seen or images.shape[-1] != C:
+            return kernel
+        seen.append(kernel)
+        down, across = images.shape[1] - height + 1, images.shape[2] - width + 1
+        taps = [
+            images[:, i : i + down, j : j + across] for i, j in np.ndindex(height, width)
+        ]
+        patches = jnp.stack(taps, -2).reshape(-1, height * width * C)
+        variances, vectors = jnp.linalg.eigh(jnp.cov(patches, rowvar=False))
+        scale = jax.lax.rsqrt(variances + amount * variances.mean())
+        white = (vectors * scale[None])[:, ::-1][:, :M].reshape(height, width, C, -1)
+        return jnp.concatenate([white, kernel[..., white.shape[-1] :]], -1)
 
-    return map_kernels(replace, options, params)
+    result = map_kernels(replace, options, params)
+    if not seen:
+        raise ValueError("--method is whitened; expected a conv layer of the images")
+    return result
 
 
 def with_norms_of(
@@ -164,4 +170,4 @@ def map_kernels(
 
 UNCHANGED = Initialization(lambda params, amount, options: params, 0.0, (0.0,))
 ZERO_MEAN = Initialization(without_mean, 1.0, FRACTIONS, "fraction")
-WHITENED = Initialization(whitened, 5e-4, (5e-4,), "fraction", looks=True)
+WHITENED = Initialization(whitened, 1e-3, RIDGES, "fraction", looks=True)

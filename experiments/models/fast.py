@@ -12,10 +12,9 @@ class Fast(Classifier):
     The blocks have 64, 256 and 256 channels; the first conv of each is followed by 2x2
     max pooling, and both by batch normalisation and the activation. The largest value of
     each map goes to the linear layer. In the paper the 2x2 kernels are whitened and not
-    trained; here they are kernels like others, which the method `whitened` whitens.
+    trained; here they are kernels like others, which the method `whitened` whitens. Its
+    activation is GELU.
     """
-
-    activation: str = "gelu"
 
     smallest_image = 9  # one pixel is left of it
     in_a_row = True

@@ -39,6 +39,8 @@ def random_params():
 
 
 PARAMS, DEFAULT = random_params(), Options()
+# Neighbouring pixels are alike, as in photographs.
+IMAGES = np.float32(np.cumsum(np.random.default_rng(1).normal(size=(6, 7, 8, 2)), 2))
 
 
 def kernels_of(params):
@@ -58,7 +60,7 @@ def others_of(params):
 @cache  # compiles each once for all tests
 def initialized(name, amount, options=DEFAULT):
     initialize = INTERVENTIONS[name].of_amount(amount).before
-    run = jax.jit(lambda params: initialize(params, options))
+    run = jax.jit(lambda params: initialize(params, options, IMAGES))
     quickly = {"xla_backend_optimization_level": "0"}
     return run.lower(PARAMS).compile(quickly)(PARAMS)
 
@@ -232,6 +234,27 @@ def test_a_filter_of_one_tap_which_is_all_mean_is_left_alone():
     params = {"Conv_0": {"kernel": PARAMS["Conv_0"]["kernel"][:1, :1]}}
     result = INTERVENTIONS["zero-mean"].before(params, Options())
     np.testing.assert_array_equal(result["Conv_0"]["kernel"], params["Conv_0"]["kernel"])
+
+
+@pytest.mark.parametrize("kernels", [4, 20])
+def test_whitened_maps_of_the_images_are_uncorrelated_and_of_variance_1(kernels):
+    params = {"Conv_0": {"kernel": np.ones((3, 2, 2, kernels), np.float32)}}
+    ridge, taps = 1e-2, 12
+    result = INTERVENTIONS["whitened"].of_amount(ridge).before(params, DEFAULT, IMAGES)
+    kernel = oracle.float64(result["Conv_0"]["kernel"])
+    # Every patch as a row, in the order of the kernel's axes.
+    patches = np.lib.stride_tricks.sliding_window_view(IMAGES, (3, 2), (1, 2))
+    rows = np.moveaxis(patches, 3, -1).reshape(-1, taps).astype(np.float64)
+    variances = np.linalg.eigvalsh(np.cov(rows.T))[::-1]
+    maps = rows @ kernel.reshape(taps, kernels)[:, :taps]
+    expected = (variances / (variances + ridge * variances.mean()))[:kernels]
+    np.testing.assert_allclose(np.cov(maps.T), np.diag(expected), atol=1e-3)
+    np.testing.assert_array_equal(kernel[..., taps:], 1)
+
+
+def test_an_image_that_no_kernel_sees_is_refused():
+    with pytest.raises(ValueError, match="whitened"):
+        INTERVENTIONS["whitened"].before(PARAMS, DEFAULT, IMAGES[..., :1])
 
 
 @promoting_optax

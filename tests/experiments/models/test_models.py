@@ -28,6 +28,8 @@ PUBLISHED = {
     # The first 1x1 conv of a stage comes before the stride, that of the 3x3 conv.
     "resnet50": (23_520_842, {32: 1 + 10 + 1, 16: 12 + 1, 8: 18 + 1, 4: 9}),
     "vgg19": (20_040_522, {32: 2, 16: 2, 8: 4, 4: 4, 2: 4}),
+    # arXiv 2404.00498, but for the first layer, of which half is the other half negated
+    "fast": (None, {31: 1 + 1, 15: 1 + 1, 7: 1 + 1, 3: 1}),
     # torchvision
     "resnet50-imagenet": (25_557_032, {112: 1, 56: 10 + 1, 28: 12 + 1, 14: 18 + 1, 7: 9}),
     # arXiv 1605.07146, 36.5 M; and to the last one in PyTorch ports
@@ -157,7 +159,7 @@ def test_of_the_smallest_image_one_pixel_is_left(name, last):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "resnet"}, "--model is 'resnet'; expected cnn, cnn-plain, resnet18, "),
+        ({"name": "resnet"}, "--model is 'resnet'; expected cnn, cnn-plain, fast, "),
         ({"name": "resnet51"}, "or package.module:name; the closest is resnet5"),
         ({"name": "vgg-19"}, "the closest is vgg19"),
         ({"name": "wrn27-10"}, "--model is 'wrn27-10', of depth 27; expected 4 more"),
