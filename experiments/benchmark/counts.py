@@ -22,11 +22,18 @@ from experiments.benchmark.updates import (
     transformations,
     update,
 )
+from experiments.losses import DECORRELATION, Decorrelation
 
 Rows = list[dict[str, Any]]
 ALONE, SHARDED = "one device", "4 chips, weights sharded"
 PROGRAMS = (SGD, *LOSSES)
-STEPS = (SGD, RECOMMENDED)
+# A step of SGD alone, with the loss of the kernels, and with one of the maps of a quarter
+# of the images.
+STEPS: dict[str, tuple[str, Decorrelation | None]] = {
+    SGD: (SGD, None),
+    RECOMMENDED: (RECOMMENDED, None),
+    "maps decorrelated": (SGD, DECORRELATION),
+}
 LAYOUTS = (ALONE, "4 chips, data-parallel", SHARDED)
 
 
@@ -87,16 +94,16 @@ def step(
     dtype: Any = "bfloat16",
     layouts: Sequence[str] = LAYOUTS,
 ) -> Rows:
-    """A step of training, without the loss and with it, in every layout."""
+    """A step of training, without a loss and with it, in every layout."""
     rows = []
     for layout in layouts if len(devices(kind)) > 1 else [ALONE]:
-        for program in STEPS:
-            optimizer = sgd(transformations()[program])
+        for program, (added, of_maps) in STEPS.items():
+            optimizer = sgd(transformations()[added])
             network = placed(networks.network(name, optimizer), kind, layout)
             batch = networks.batch_of(name, batch_size)
             divided = ALONE if layout == ALONE else SHARDED
             batch = placed(batch, kind, divided, axis=0)
-            function = networks.step_of(name, optimizer, dtype)
+            function = networks.step_of(name, optimizer, dtype, of_maps)
             done = compiled_for(kind, function, network, batch, donate=0)
             rows.append({"program": program, "layout": layout, **done})
     return rows

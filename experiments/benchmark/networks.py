@@ -11,6 +11,7 @@ import optax
 
 import convsim_jax as cs
 from experiments.fit.step import Batch, Network, train_step
+from experiments.losses import Decorrelation
 from experiments.models import build
 
 Shape = tuple[int, ...]
@@ -46,11 +47,16 @@ def batch_of(name: str, size: int) -> Batch:
 
 
 def step_of(
-    name: str, optimizer: optax.GradientTransformation, dtype: Any
+    name: str,
+    optimizer: optax.GradientTransformation,
+    dtype: Any,
+    of_maps: Decorrelation | None = None,
 ) -> Callable[[Network, Batch], Network]:
-    """A step of training that computes in that dtype."""
+    """A step of training that computes in that dtype, with a loss of the maps added."""
     model = build(NETWORKS[name][0], classes=NETWORKS[name][2], dtype=dtype)
-    return lambda network, batch: train_step(model, optimizer, 0.0, network, batch)
+    return lambda network, batch: train_step(
+        model, optimizer, 0.0, network, batch, None, of_maps, 1.0
+    )
 
 
 def kernel_shapes(name: str) -> dict[str, Shape]:
