@@ -70,7 +70,7 @@ def test_kernels_and_bytes_stay_within_their_bounds(kind, option):
 
 def test_kernels_of_the_recommended_option_in_a_whole_network():
     (row,) = counts.losses("h100", networks.kernel_shapes("resnet18"), [RECOMMENDED])
-    assert row["kernels"] <= 97 and row["times_moved"] <= 3.1
+    assert row["kernels"] <= 92 and row["times_moved"] <= 3.1
 
 
 def other_windows(dtype):

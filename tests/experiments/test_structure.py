@@ -7,7 +7,7 @@ from pathlib import Path
 import experiments
 
 ROOT = Path(experiments.__file__).parents[1]
-COMMANDS = {"compare", "train", "benchmark", "theory"}
+COMMANDS = {"compare", "train", "benchmark", "theory", "predictors"}
 
 
 def imports(path):
