@@ -174,8 +174,7 @@ def correlations(
     """Correlation of the channels of each group, `(groups, M / groups, M / groups)`."""
 
     def correlate(maps: jax.Array) -> jax.Array:
-        pixels = maps.astype(accumulation_dtype(maps.dtype))
-        pixels = pixels.reshape(-1, groups, maps.shape[-1] // groups)
+        pixels = maps.reshape(-1, groups, maps.shape[-1] // groups)
         return _correlations(pixels, axis_name)
 
     return in_auto_axes(correlate, maps, replicated)
@@ -188,8 +187,10 @@ def _moments(
 
     Beside them the centered pixels, scaled to a range of 1, by how much they are scaled,
     and what scales them further to unit norm; 0 for maps that are constant but for
-    rounding.
+    rounding. Centered pixels are in the dtype of the pixels, all else in that of sums.
     """
+    dtype = pixels.dtype
+    pixels = pixels.astype(accumulation_dtype(dtype))
     still = lax.stop_gradient(pixels)  # correlations do not depend on shift and scale
     high, low, count = still.max(0), still.min(0), len(pixels)
     if axis_name is not None:
@@ -200,6 +201,7 @@ def _moments(
     scale = jnp.where(constant, 0.0, 1.0 / jnp.where(constant, 1.0, high - low))
     scaled = (pixels - high[None]) * scale[None]
     centered = scaled - _sum(scaled.sum(0), axis_name)[None] / count
+    centered = centered.astype(dtype)
     covariance = _sum(_products(centered, centered), axis_name)
     norm = inverse_sqrt(jnp.diagonal(covariance, axis1=1, axis2=2))
     return covariance * norm[:, :, None] * norm[:, None], centered, scale, norm
@@ -210,7 +212,8 @@ def _sum(x: jax.Array, axis_name: Hashable | None) -> jax.Array:
 
 
 def _products(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.einsum("ngi,ngj->gij", a, b)
+    dtype = accumulation_dtype(a.dtype)
+    return jnp.einsum("ngi,ngj->gij", a, b, preferred_element_type=dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
