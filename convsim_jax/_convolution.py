@@ -87,8 +87,13 @@ def _apart_from_images(convolve: Callable[..., jax.Array]) -> Callable[..., Any]
 
 
 def bias_of(jaxpr: Jaxpr, number: int, channels: int) -> tuple[int, int] | None:
-    """Which equation adds a number a channel to a convolution, as which operand."""
+    """Which equation adds a number a channel to a convolution, as which operand.
+
+    Of maps of one pixel it cannot be told: what is added to them may be other maps.
+    """
     (result,) = jaxpr.eqns[number].outvars
+    if math.prod(shape_of(result)) == channels:
+        return None
     for later, equation in enumerate(jaxpr.eqns[number + 1 :], number + 1):
         if all(variable is not result for variable in equation.invars):
             continue

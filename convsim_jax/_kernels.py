@@ -64,7 +64,8 @@ def conv_kernels(
 
     Returns:
       The kernels as `{path: kernel}`, each in the layout `(*window, C, M)`, a stack of
-      them with leading axes. An array that is under two paths has the first. A leaf that
+      them with leading axes. An array that is under two paths has the first
+      (under `jit` it is two arrays). A leaf that
       `layers` reads in two ways has a second entry, its path followed by `#2`.
 
     Raises:
@@ -156,6 +157,7 @@ def choose_kernels(
     """The kernels that count: read as the network does, or by name, rank and mask."""
     check_choice(layout, "layout", get_args(Layout))
     tree = leaves_by_path(params)
+    same: dict[int, Any] = {}  # an array that is under two paths stays one
     masked = None if mask is None else mask_by_path(mask, params, tree)
     if layers is None:
         looked_for = "leaves for which mask is True"
@@ -165,7 +167,11 @@ def choose_kernels(
             masked = {path: _is_named(name, path, leaf) for path, leaf in tree.items()}
             if layout == "HWIO":
                 warn_of_stacks([path for path in tree if masked[path]], tree)
-        leaves = {k: _checked(x, k or "params") for k, x in tree.items() if masked[k]}
+        leaves = {
+            k: same.setdefault(id(x), _checked(x, k or "params"))
+            for k, x in tree.items()
+            if masked[k]
+        }
         chosen = {k: layer_of_layout(k, x.shape, layout) for k, x in leaves.items()}
         if feature_group_count is None:
             warn_of_depthwise(chosen)
@@ -181,7 +187,10 @@ def choose_kernels(
         times: Counter[str] = Counter()
         here = [x for x in _located(layers, tree) if masked is None or masked[x.path]]
         chosen = {numbered(layer.path, times): layer for layer in here}
-        leaves = {layer.path: _checked_for(layer, tree[layer.path]) for layer in here}
+        leaves = {
+            x.path: same.setdefault(id(tree[x.path]), _checked_for(x, tree[x.path]))
+            for x in here
+        }
     if not chosen:
         raise ValueError(
             f"params has no conv kernel: looked for {looked_for}; found {summary(tree)}"

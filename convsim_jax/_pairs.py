@@ -98,7 +98,7 @@ def _scale_free(
 
     source = form.source(kernel)
     if form.summed and source.size == kernel.shape[-1]:  # of one lag: all are alike
-        value = _number_of_pairs((source * inverse_scale(source)).reshape(-1), adjacent)
+        value = _pairs_of_nonzero((source * inverse_scale(source)).reshape(-1), adjacent)
         return value, 0.0 * kernel  # sharded as it is
     # A rough scale comes first: similarities are of degree 4, and those of small kernels
     # would vanish.
@@ -107,7 +107,8 @@ def _scale_free(
         kernel, source, rough = _next_pass(kernel, source, rough)
     else:
         rough = inverse_scale(elementwise_sum(list(map(jnp.abs, form.planes(source)))))
-    own = _own_similarity(scaled(source, rough), form.weights)
+    planes = scaled(source, rough)
+    own = _similarity(planes, planes, form.weights)
     scale = rough * _as_row(inverse_sqrt(own), kernel)
     kernel, source, scale = _next_pass(kernel, source, scale)
     S: Any = None
@@ -129,8 +130,8 @@ def _scale_free_in_blocks(
     rough = _inverse_square_of_norm(kernel)
 
     def with_itself(block: jax.Array) -> jax.Array:
-        planes = form.planes(form.source(block))
-        return _own_similarity([rough * Y for Y in planes], form.weights)
+        planes = [rough * Y for Y in form.planes(form.source(block))]
+        return _similarity(planes, planes, form.weights)
 
     own = sum_over_blocks(with_itself, kernel, form.blocks)
     scale = rough * _as_row(inverse_sqrt(own), kernel)
@@ -138,7 +139,7 @@ def _scale_free_in_blocks(
     def partners_and_planes(block: jax.Array) -> tuple[Planes, Planes]:
         planes = [scale * Y for Y in form.planes(form.source(block))]
         if adjacent:
-            return _neighbours(_unchanged, planes)
+            return _neighbours(lambda *Y: Y, planes)
         S = materialize(_sums(form, planes))
         return _others(S, planes), planes
 
@@ -155,12 +156,12 @@ def _scale_free_in_blocks(
     return 0.5 * jnp.sum(q), gradient
 
 
-def _number_of_pairs(present: jax.Array, adjacent: bool) -> jax.Array:
-    """Of channels that are 1 where they are not zero, of shape `(M,)`."""
+def _pairs_of_nonzero(present: jax.Array, adjacent: bool) -> jax.Array:
+    """How many pairs there are of ones, in an array `(M,)` of ones and zeros."""
     if adjacent:
         return jnp.sum(present[:-1] * present[1:])
     number = jnp.sum(present)
-    return 0.5 * number * (number - 1.0)
+    return 0.5 * (number * number - number)
 
 
 def _inverse_square_of_norm(kernel: jax.Array) -> jax.Array:
@@ -176,11 +177,6 @@ def _next_pass(
         return kernel, source, results
     kernel, results = materialize((kernel, results))
     return kernel, kernel, results
-
-
-def _own_similarity(planes: Planes, weights: Weights) -> jax.Array:
-    """The similarity of each channel to itself, of shape `(M,)`."""
-    return _similarity(planes, planes, weights)
 
 
 def _similarity(partners: Planes, planes: Planes, weights: Weights) -> jax.Array:
@@ -232,7 +228,3 @@ def _scale_free_slopes(
 def _as_row(x: jax.Array, like: jax.Array) -> jax.Array:
     """`x` of shape `(M,)`, to be multiplied with `like` of shape `(..., M)`."""
     return x.reshape((1,) * (like.ndim - 1) + x.shape)
-
-
-def _unchanged(*planes: jax.Array) -> Planes:
-    return planes

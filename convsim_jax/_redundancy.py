@@ -145,7 +145,7 @@ def _direction_of_mean(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
     maps = maps * scale
     axes = tuple(range(maps.ndim - 1))
     square = jnp.mean(jnp.square(maps), axes)
-    return jnp.mean(maps, axes) * inverse_sqrt(square), scale.ravel() == 0
+    return jnp.mean(maps, axes) * inverse_sqrt(square), square == 0
 
 
 def _mean_over_pairs(matrix: np.ndarray) -> float:

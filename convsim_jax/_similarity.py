@@ -104,9 +104,8 @@ def convolutional_similarity(
         does; `"cross"` those of every two input channels, as the maps do.
       normalize: Return the mean over pairs of `CS(i,j) / sqrt(CS(i,i) CS(j,j))`, which
         is free of the kernels' scale and lies in [0, 1], instead of the sum of CS. A
-        pair with a zero kernel counts as 0, and so does one with a kernel so small or
-        so large that the square of its norm is 0 or infinite (in float32, of a norm
-        below 1e-19 or above 1.8e19).
+        pair with a zero kernel counts as 0. In float32 norms are to be between 1e-16 and
+        1e18: smaller kernels may count as zero, larger ones give NaN.
       feature_group_count: Number of groups of a grouped convolution. Channels of
         different groups see different inputs and form no pair.
       strides: Of the convolution, an int or one for each axis of the window. The maps

@@ -42,7 +42,7 @@ class Initialization(NamedTuple):
     function: Function
     amount: float = 100.0
     tried: tuple[float, ...] = STEPS
-    unit: Literal["steps", "factor", "fraction"] = "steps"
+    unit: Literal["steps", "factor", "fraction", "ridge"] = "steps"
     takes: tuple[str, ...] = ()
     looks: bool = False
 
@@ -109,11 +109,11 @@ def without_mean(
 def whitened(
     params: chex.ArrayTree, amount: float, options: Options, images: jax.Array
 ) -> chex.ArrayTree:
-    r"""Kernels of the first layer whose maps of these images do not repeat each other.
+    r"""Kernels of the first layer, in the order of the tree, whose maps do not repeat.
 
     With the covariance of the images' patches, :math:`S = E \Lambda E'`, they are columns
     of :math:`E (\Lambda + \epsilon)^{-1/2}`, of the largest variance first: maps are
-    uncorrelated, of a variance of 1. Kernels beyond the number of taps stay as they are.
+    uncorrelated, of a variance of nearly 1. Kernels beyond the number of taps stay.
     Coates et al., AISTATS 2011; so begins the network of arXiv 2404.00498.
 
     The amount is :math:`\epsilon` in units of the mean variance.
@@ -126,12 +126,17 @@ def whitened(
             return kernel
         seen.append(kernel)
         down, across = images.shape[1] - height + 1, images.shape[2] - width + 1
-        taps = [
-            images[:, i : i + down, j : j + across] for i, j in np.ndindex(height, width)
-        ]
-        patches = jnp.stack(taps, -2).reshape(-1, height * width * C)
-        variances, vectors = jnp.linalg.eigh(jnp.cov(patches, rowvar=False))
-        scale = jax.lax.rsqrt(variances + amount * variances.mean())
+
+        def moments(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+            places = np.ndindex(height, width)
+            taps = [image[i : i + down, j : j + across] for i, j in places]
+            patches = jnp.stack(taps, -2).reshape(-1, height * width * C)
+            return patches.mean(0), patches.T @ patches / len(patches)
+
+        mean, square = (x.mean(0) for x in jax.lax.map(moments, images))
+        variances, vectors = jnp.linalg.eigh(square - jnp.outer(mean, mean))
+        added = variances + amount * variances.mean()
+        scale = jnp.where(added > 0, jax.lax.rsqrt(jnp.where(added > 0, added, 1)), 0)
         white = (vectors * scale[None])[:, ::-1][:, :M].reshape(height, width, C, -1)
         return jnp.concatenate([white, kernel[..., white.shape[-1] :]], -1)
 
@@ -170,4 +175,4 @@ def map_kernels(
 
 UNCHANGED = Initialization(lambda params, amount, options: params, 0.0, (0.0,))
 ZERO_MEAN = Initialization(without_mean, 1.0, FRACTIONS, "fraction")
-WHITENED = Initialization(whitened, 1e-3, RIDGES, "fraction", looks=True)
+WHITENED = Initialization(whitened, 1e-3, RIDGES, "ridge", looks=True)

@@ -197,9 +197,7 @@ INTERVENTIONS: dict[str, Intervention] = {
     "paper-norm-init": initializing("paper", KEPT, preserve_norm=True),
     "paper-adjacent-init": initializing("paper", ADJACENT, "shrunk", pairs="adjacent"),
     "scale-free-init": initializing("scale-free"),
-    "scale-free-norm-init": initializing(
-        "scale-free", ", norms kept", preserve_norm=True
-    ),
+    "scale-free-norm-init": initializing("scale-free", KEPT, preserve_norm=True),
     "scale-free-scaled": Intervention(
         "similarity",
         "100 steps of scale-free-norm-init, then times a factor",

@@ -57,7 +57,7 @@ class Config:
             one of your own as package.module:name.
         width: Multiplies the numbers of channels.
         widths: Channels of each conv layer instead, where they follow each other: cnn,
-            cnn-plain and vgg19.
+            cnn-plain, fast and vgg19.
         widths_from: Folder of a finished run: as many channels as it has effective maps.
         activation: Activation after each conv.
         dtype: What to compute in. Weights are float32.

@@ -127,7 +127,9 @@ def compiled_for(
     if gpu:  # there is none to try kernels on
         options = {"xla_gpu_autotune_level": "0"}
         options["xla_gpu_cuda_data_dir"] = folders("nvidia.cuda_nvcc")[0]
-    # Functions that have a form of their own for CPUs must not take it.
+    # Functions that have a form of their own for CPUs must not take it, nor one that was
+    # traced before.
+    jax.clear_caches()
     with mock.patch.object(jax, "default_backend", lambda: platform):
         lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
     program = lowered.compile(options)

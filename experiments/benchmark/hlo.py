@@ -17,7 +17,7 @@ INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.
 INNER = re.compile(r"(?:body|to_apply|calls|branch_computations)={?%?([\w.\-]+)")
 TRIPS = re.compile(r'known_trip_count":{"n":"(\d+)"')
 COLLECTIVES = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
-COLLECTIVE = re.compile(rf"= (.*?) ({COLLECTIVES})(?:-start)?\((.*)")
+COLLECTIVE = re.compile(rf"= (.*?) ({COLLECTIVES})(-start)?\((.*)")
 CHANNEL = re.compile(r"channel_id=(\d+)")
 ARRAY = re.compile(r"\b(pred|bf|[fsuc])(\d*)\w*\[([\d,]*)\]")
 
@@ -136,8 +136,12 @@ def exchanged(text: str) -> dict[str, list[int]]:
     times, each time with the same channel: it counts once.
     """
     once: dict[Any, tuple[str, int]] = {}
-    for number, (result, kind, rest) in enumerate(COLLECTIVE.findall(text)):
+    for number, (result, kind, async_, rest) in enumerate(COLLECTIVE.findall(text)):
         channel = CHANNEL.search(rest)
+        # Of one that is started here, the operands come before the results.
+        parts = re.findall(r"\([^()]*\)|\w+\[[\d,]*\]", result.removeprefix("("))
+        if async_ and kind in ("all-gather", "collective-permute") and len(parts) > 1:
+            result = parts[1]
         once.setdefault(channel[1] if channel else number, (kind, size(result)))
     found: dict[str, list[int]] = {}
     for kind, in_bytes in once.values():

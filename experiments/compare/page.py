@@ -30,21 +30,22 @@ Each intervention has six trials of two seeds on held-out training images to cho
 strength and its learning rate, and so has the baseline to choose its learning rate, from
 which the others start; a setting that takes its strengths from another has none. Where
 the baseline is decay, its six trials are of weight decay and learning rate, and the
-others have that decay besides; where a trial takes minutes (cifar10, cifar100, resnet18),
-they have three, of one seed. What was chosen is trained again from other seeds, and
-scored on the test images. A strength marked "end" is the least or the largest that was
-tried. A control changes the norms of the kernels alone. "Epochs to" counts on the
-held-out images (on the test images where those are trained on too), to the accuracy that
-the baseline has there after half of its epochs.
-The intervals of correlations are Fisher's; interventions have much in common, and so they
-are too narrow rather than too wide.
+others have that decay besides; where a trial takes minutes (cifar10, cifar100, fast,
+resnet18), they have three, of one seed. What was chosen is trained again from other
+seeds, and scored on the test images. A strength marked "end" is the least or the largest
+that was tried. A control changes the norms of the kernels alone. "Epochs to" counts on
+the held-out images (on the test images where those are trained on too), to the accuracy
+that the baseline has there after half of its epochs.
+The intervals of correlations are Bonett's and Wright's; interventions have much in
+common, and so they are too narrow rather than too wide.
 """
 GLOSSARY = """\
 ## Interventions
 
 The strength of an initialization is its number of steps of Adam at 2e-3 (of those that
 end in -shrunk, the steps of paper-init whose norms they take; of zero-mean the fraction,
-of scaled ones the factor), that of what is added in training the factor of its loss.
+of scaled ones the factor, of whitened the ridge), that of what is added in training the
+factor of its loss.
 
 | name | role | |
 | --- | --- | --- |

@@ -59,8 +59,10 @@ def seeds_missing(setting: Setting, trial: Trial, outcomes: Outcomes) -> range:
 
 
 def final(outcomes: Outcomes, split: str = "test") -> dict[str, Trial]:
-    """By intervention, the trial whose score is reported."""
-    return {trial.treatment: trial for trial in outcomes if trial.split == split}
+    """By intervention, the trial whose score is reported: of the most seeds, the last."""
+    trials = [trial for trial in outcomes if trial.split == split]
+    trials.sort(key=lambda trial: len(outcomes[trial].scores))
+    return {trial.treatment: trial for trial in trials}
 
 
 def strengths(outcomes: Outcomes) -> Strengths:

@@ -15,7 +15,7 @@ from experiments.interventions import INTERVENTIONS
 OTHERS = ("calibration", "noise", "blur")
 # Of fewer interventions no correlation is told.
 ENOUGH = 6
-# Of all differences that are called clear, the share that chance may have made.
+# Of all differences of a column that are called clear, the share that chance may make.
 FALSE_DISCOVERIES = 0.05
 Measure = Callable[[Sequence[Layer]], float]
 
@@ -193,7 +193,11 @@ def chance_of(apart: np.ndarray) -> float:
 
 
 class Correlation(NamedTuple):
-    """Spearman's, over interventions, and its 95 % interval, by Fisher's z."""
+    """Spearman's, over interventions, and its 95 % interval.
+
+    That is normal in `atanh r`, of the variance of Bonett and Wright (Psychometrika 65,
+    2000), `(1 + r^2 / 2) / (n - 3)`.
+    """
 
     value: float
     low: float
@@ -223,10 +227,11 @@ def correlations(found: Findings) -> dict[tuple[str, str], Correlation]:
             if len(points) >= ENOUGH:
                 ranks = stats.rankdata(np.array(points), axis=0)
                 if np.ptp(ranks, axis=0).all():
-                    result = stats.pearsonr(*ranks.T)
-                    interval = result.confidence_interval(0.95)
-                    value, low, high = map(float, (result.statistic, *interval))
-                    known[name, when] = Correlation(value, low, high, len(points))
+                    value, n = float(np.corrcoef(ranks.T)[0, 1]), len(points)
+                    reach = stats.norm.ppf(0.975) * np.sqrt((1 + value**2 / 2) / (n - 3))
+                    middle = np.arctanh(np.clip(value, -1, 1))
+                    low, high = map(float, np.tanh([middle - reach, middle + reach]))
+                    known[name, when] = Correlation(value, low, high, n)
     return known
 
 

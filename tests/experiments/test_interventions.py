@@ -245,11 +245,16 @@ def test_whitened_maps_of_the_images_are_uncorrelated_and_of_variance_1(kernels)
     # Every patch as a row, in the order of the kernel's axes.
     patches = np.lib.stride_tricks.sliding_window_view(IMAGES, (3, 2), (1, 2))
     rows = np.moveaxis(patches, 3, -1).reshape(-1, taps).astype(np.float64)
-    variances = np.linalg.eigvalsh(np.cov(rows.T))[::-1]
+    variances = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
     maps = rows @ kernel.reshape(taps, kernels)[:, :taps]
     expected = (variances / (variances + ridge * variances.mean()))[:kernels]
-    np.testing.assert_allclose(np.cov(maps.T), np.diag(expected), atol=1e-3)
+    np.testing.assert_allclose(np.cov(maps.T, bias=True), np.diag(expected), atol=1e-3)
     np.testing.assert_array_equal(kernel[..., taps:], 1)
+
+
+def test_constant_images_make_no_kernel_infinite():
+    result = INTERVENTIONS["whitened"].before(PARAMS, DEFAULT, np.ones_like(IMAGES))
+    assert all(np.isfinite(kernel).all() for kernel in kernels_of(result))
 
 
 def test_an_image_that_no_kernel_sees_is_refused():

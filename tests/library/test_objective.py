@@ -203,6 +203,21 @@ def test_gradient_stays_finite_down_to_subnormal_kernels(shape, options):
         assert np.all(np.isfinite(slope))
 
 
+@pytest.mark.parametrize("window", [(1, 1), (3, 3), (7, 7)], ids=str)
+@pytest.mark.parametrize("pairs", ["all", "adjacent"])
+@pytest.mark.parametrize("channels", ["matched", "cross"])
+def test_the_scale_free_form_of_norms_as_small_and_large_as_it_takes(
+    window, pairs, channels
+):
+    kernel = np.asarray(single(31, (*window, 3, 4)))
+    unit = kernel / np.sqrt(np.sum(np.square(kernel), (0, 1, 2), keepdims=True))
+    options = {"pairs": pairs, "channels": channels, "normalize": True}
+    expected = loss(unit, **options)
+    for norms in ([1e-16] * 4, [1e18] * 4, [1e-16, 1.0, 1e18, 1.0]):
+        scaled = unit * np.array(norms, np.float32)
+        np.testing.assert_allclose(loss(scaled, **options), expected, rtol=1e-3)
+
+
 # Precision.
 
 

@@ -67,10 +67,15 @@ def test_kernels_and_bytes_of_a_program_written_by_hand():
 
 def test_collectives_and_their_bytes():
     assert hlo.exchanged(PROGRAM) == {"all-reduce": [16]}
-    pair = "%g = (f32[2]{0}, bf16[4]{0}) all-gather-start(%x, %y), dimensions={0}"
-    assert hlo.exchanged(f"  {pair}\n  %d = f32[2] all-gather-done(%g)") == {
-        "all-gather": [16]
-    }
+    done = "\n  %d = f32[8] all-gather-done(%g)"
+    for results, size in (
+        ("(f32[2]{0}, f32[8]{0}) all-gather", 32),
+        ("((f32[2]{0}, bf16[2]{0}), (f32[8]{0}, bf16[8]{0})) all-gather", 48),
+        ("(f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute", 16),
+        ("f32[4]{0} all-reduce", 16),
+    ):
+        line = f"  %g = {results}-start(%x, %y), dimensions={{0}}{done}"
+        assert hlo.exchanged(line) == {results.split()[-1]: [size]}
 
 
 def test_a_collective_that_is_taken_apart_counts_once():
