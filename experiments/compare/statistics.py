@@ -8,13 +8,13 @@ from scipy import stats
 
 from experiments.compare.plan import Outcomes, final
 from experiments.compare.results import Layer, Outcome, Trial
-from experiments.interval import mean
+from experiments.interval import ENOUGH, mean
 from experiments.interventions import INTERVENTIONS
 
 # What is scored on the test images besides accuracy: columns of `trials.csv`.
 OTHERS = ("calibration", "noise", "blur")
 # Of fewer interventions no correlation is told.
-ENOUGH = 6
+ENOUGH_INTERVENTIONS = 6
 # Of all differences of a column that are called clear, the share that chance may make.
 FALSE_DISCOVERIES = 0.05
 Measure = Callable[[Sequence[Layer]], float]
@@ -182,12 +182,14 @@ def adjusted(apart: Mapping[str, np.ndarray]) -> dict[str, Difference]:
 
 
 def chance_of(apart: np.ndarray) -> float:
-    """The two-sided probability of a mean that far from 0; NaN if all are equal.
+    """The two-sided probability of a mean that far from 0.
+
+    NaN of fewer than `ENOUGH`, and if all are equal but for rounding.
 
     >>> round(chance_of(np.array([1.0, 2.0, 3.0])), 4)
     0.0742
     """
-    if len(apart) < 2 or not np.ptp(apart):
+    if len(apart) < ENOUGH or np.allclose(apart, apart[0]):
         return np.nan
     return float(stats.ttest_1samp(apart, 0.0).pvalue)
 
@@ -209,7 +211,7 @@ def correlations(found: Findings) -> dict[tuple[str, str], Correlation]:
     """Of accuracy with each of `MEASURES`, before training and after it.
 
     The mean over the seeds of each intervention counts. Those are left out of which
-    fewer than `ENOUGH` interventions are known.
+    fewer than `ENOUGH_INTERVENTIONS` are known.
     """
     known = {}
     for when in ("start", "end"):
@@ -224,7 +226,7 @@ def correlations(found: Findings) -> dict[tuple[str, str], Correlation]:
                     )
                     if np.isfinite(values).all():
                         points.append(values)
-            if len(points) >= ENOUGH:
+            if len(points) >= ENOUGH_INTERVENTIONS:
                 ranks = stats.rankdata(np.array(points), axis=0)
                 if np.ptp(ranks, axis=0).all():
                     value, n = float(np.corrcoef(ranks.T)[0, 1]), len(points)

@@ -84,8 +84,10 @@ def test_chances_are_adjusted_as_benjamini_and_hochberg_say(found):
     }
 
 
-@pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0, 0.0]])
-def test_no_chance_is_known_of_nothing(values):
+@pytest.mark.parametrize(
+    "values", [[], [1.0], [1.0, 1.1], [0.0, 0.0, 0.0], [0.3, 0.1 + 0.2, 98.3 - 98]]
+)
+def test_no_chance_is_known_of_few_or_of_equals(values):
     assert np.isnan(statistics.chance_of(np.array(values)))
 
 
