@@ -4,6 +4,7 @@ Each is composed of an initialization, with an amount, and of what is added in t
 with a strength. A study tunes one of the two.
 """
 
+import difflib
 from typing import Any, Literal, NamedTuple
 
 import optax
@@ -302,7 +303,8 @@ def intervention(name: str) -> Intervention:
     'random kernels scaled to the norms that paper-init reaches'
     """
     if (found := INTERVENTIONS.get(EARLIER.get(name, name))) is None:
+        (closest,) = difflib.get_close_matches(name, INTERVENTIONS, n=1, cutoff=0)
         raise ValueError(
-            f"{name!r} is no intervention; expected {', '.join(INTERVENTIONS)}"
+            f"{name!r}; expected one of those that --help lists, such as {closest}"
         )
     return found

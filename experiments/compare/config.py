@@ -1,5 +1,6 @@
 """The options of a comparison, and which values they may have."""
 
+import difflib
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -128,9 +129,12 @@ class Config(options.Config):
 
 def check_names(option: str, chosen: tuple[str, ...], known: Collection[str]) -> None:
     """Raises a ValueError that names the first that is unknown."""
-    unknown = [name for name in chosen if name not in known]
-    if unknown or not chosen:
-        came = repr(unknown[0]) if unknown else "without a value"
-        raise ValueError(f"{option} is {came}; expected {', '.join(known)}")
+    for name in chosen:
+        if name not in known:
+            (closest,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise ValueError(
+                f"{option} is {name!r}; expected names that --help lists, such as "
+                f"{closest}"
+            )
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"{option} is {' '.join(chosen)!r}; expected names, each once")

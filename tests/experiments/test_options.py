@@ -45,7 +45,11 @@ def test_an_option_out_of_range_is_named(name, value, expected):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"method": "magic"}, "--method is 'magic' is no intervention; expected none, "),
+        (
+            {"method": "paper-int"},
+            "--method is 'paper-int'; expected one of those that --help lists, such as "
+            "paper-init",
+        ),
         ({"method": "paper-init", "strength": 0.0}, "--strength is 0.0; expected None"),
         ({"momentum": 0.5, "optimizer": "adamw"}, "--momentum is 0.5; expected 0.9 with"),
         ({"method": "muon", "optimizer": "adamw"}, "--optimizer is adamw; expected sgd"),

@@ -216,11 +216,11 @@ def test_where_all_diverge_there_is_a_table_and_an_error(
 
 WRONG = [
     ({"model": "resnet"}, "--model"),
-    ({"methods": ("none", "magic")}, "--methods is 'magic'; expected none, paper-init"),
+    ({"methods": ("none", "muan")}, "--methods is 'muan'; expected names that --help"),
     ({"methods": ("shrunk", "control")}, "--methods is 'shrunk shrunk'"),
     ({"methods": ()}, "--methods is without a value"),
     ({"settings": ()}, "--settings is without a value"),
-    ({"settings": ("magic",)}, "--settings is 'magic'; expected all, small"),
+    ({"settings": ("smell",)}, "--help lists, such as small"),
     ({"settings": ("small",)}, "--model is cnn-plain; expected none with --settings"),
     ({"minutes": 3}, "--minutes is 3.0; expected it with --settings"),
     ({"results": "there"}, "--results is there; expected it with --settings"),
