@@ -119,8 +119,12 @@ def unboxed(text: str) -> str:
     ... )
     Unrecognized options: --seed, 3; perhaps you meant --seeds INT
     """
+    no_number = r"Error parsing (\S+): .*? (?:for|to) (int|float)\b.*?: ('.*?'|\".*?\")"
     drawn = r"\x1b\[[\d;]*m|[╭╮╰╯│─]|-{4,}"  # colours and lines
     _, *lines = (re.sub(drawn, "", line).strip() for line in text.strip().splitlines())
+    if found := re.match(no_number, " ".join(" ".join(lines).split())):
+        option, kind, value = found.groups()
+        return f"{option} is {value}; expected {'an' if kind == 'int' else 'a'} {kind}"
     said, *parts = re.split(r"\n\n+", "\n".join(lines).strip())
     for part in parts:
         if part.startswith("Perhaps you meant"):

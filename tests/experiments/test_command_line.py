@@ -46,8 +46,9 @@ def test_options_become_the_config():
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
-        ("--seeds x", "--seeds"),
-        ("--seeds 3 --train_size many", "--train-size"),
+        ("--seeds x", "error: --seeds is 'x'; expected an int\n"),
+        ("--rate 1/2", "error: --rate is '1/2'; expected a float\n"),
+        ("--train_size many", "error: --train-size is 'many'; expected an int\n"),
         ("--seeds 3000000000", "--seeds is 3000000000; expected 2147483647 at most"),
         ("--rate 1e39", "--rate is 1e+39; expected 3.4e+38 at most"),
         ("--rate -inf", "--rate is -inf"),
@@ -64,7 +65,7 @@ def test_what_does_not_parse_is_one_line_that_names_it(argv, named, capsys, monk
     assert run(*argv.split(), main=pytest.fail) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.fullmatch(rf"error: [^\n\x1b│─]*{re.escape(named)}[^\n\x1b│─]*\n", err)
+    assert named in err and re.fullmatch(r"error: [^\n\x1b│─]*\n", err)
 
 
 VALUES = (

@@ -361,7 +361,7 @@ def test_what_is_tuned_and_what_it_is_compared_with(name):
 def test_earlier_names_are_known_and_others_are_named():
     for earlier, name in EARLIER.items():
         assert intervention(earlier) is INTERVENTIONS[name]
-    with pytest.raises(ValueError, match="'decays'; expected .* such as decay$"):
+    with pytest.raises(ValueError, match=r"'decays'; expected .* such as decay$"):
         intervention("decays")
 
 
