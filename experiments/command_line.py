@@ -5,7 +5,9 @@ import io
 import math
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -39,7 +41,7 @@ def run(
         config: dataclass whose fields, all with defaults, are the options.
         argv: arguments, default those of the process.
         prog: the command as a user types it.
-        description: what `--help` says first. Tyro joins the lines of a paragraph.
+        description: what `--help` says first; its paragraphs are wrapped.
         defaults: from the arguments, the values that all others start from.
 
     Returns:
@@ -49,8 +51,9 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):  # "±" need not end a run
         sys.stdout.reconfigure(errors="replace")
     argv = sys.argv[1:] if argv is None else argv
-    # Tyro would put two blank lines in front of a list or a command.
-    description = re.sub(r"\n\n(?=\W)", "\n", description)
+    description = Lines(
+        wrapped(description, min(shutil.get_terminal_size().columns, 100))
+    )
     parsed: Config | None = None
     try:
         given = {} if (default := defaults(argv)) is None else {"default": default}
@@ -103,6 +106,25 @@ def parse(config: type[Config], argv: Sequence[str], **about: Any) -> Config:
             if limit is not None and abs(one) > limit:
                 raise ValueError(f"{flag(name)} is {one}; expected {limit} at most")
     return parsed
+
+
+class Lines(str):
+    """A text that Tyro, which splits it to join its lines, leaves as it is."""
+
+    def split(self, *_: object, **__: object) -> list[str]:
+        """The text itself."""
+        return [self]
+
+
+def wrapped(text: str, width: int) -> str:
+    """With paragraphs and `*` items of lines of that width; indented lines stay."""
+    filler = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    parts = re.split(r"\n(?=[* \n])|(?<=\n)\n", text.strip())
+    for i, part in enumerate(parts):
+        if not part.startswith(" "):
+            filler.subsequent_indent = "  " if part.startswith("*") else ""
+            parts[i] = filler.fill(part)
+    return "\n".join(parts)
 
 
 def unboxed(text: str) -> str:

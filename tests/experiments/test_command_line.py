@@ -165,12 +165,20 @@ def test_a_process_that_was_stopped_ends_at_once(code, left):
     assert (done.returncode, done.stdout, done.stderr) == (code, "out", left)
 
 
-def test_help_is_printed_and_nothing_run(capsys):
-    description = "What it does.\n\n    python -m x\n\ndoes it,\nand well.\n\n* a\n* b\n"
+def test_help_is_printed_and_nothing_run(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    description = (
+        "What it does.\n\n    python -m x --that-is-longer-than-a-line\n\nDoes it,\nand "
+        "more than one line of forty says.\n\n* a\n* b, of which the line is longer than 40\n"
+    )
     with pytest.raises(SystemExit, match="0"):
         run("--seeds", "x", "--help", main=pytest.fail, description=description)
     out, err = capsys.readouterr()
     assert out.startswith("usage: python -m x")
-    assert "What it does.\n    python -m x\n\ndoes it, and well.\n* a\n* b\n" in out
+    assert (
+        "\n\nWhat it does.\n\n    python -m x --that-is-longer-than-a-line\n\n"
+        "Does it, and more than one line of forty\nsays.\n\n"
+        "* a\n* b, of which the line is longer than\n  40\n\n"
+    ) in out
     assert re.search(r"--output PATH +\(default: a new one\)", out)
     assert err == ""
