@@ -44,11 +44,13 @@ class Display:
         """Keeps in sight what an epoch came to; without a terminal, prints it."""
         accuracy, similarity = mean(epoch.accuracy), mean(epoch.scale_free_loss)
         held_out = "" if np.isnan(accuracy) else f"  accuracy {accuracy:.1f} %"
-        self._closed = f"{held_out}  scale-free loss {similarity:.3f}"
+        self._closed = f"{held_out}  summed scale-free loss {similarity:.3f}"
         if self._progress.disable and epoch.epoch > 0:
-            left = TimeRemainingColumn().render(self._progress.tasks[self._task])
             figures = self._figures(mean(epoch.loss), epoch.images_per_second)
-            text = f"{self._of(epoch.epoch)}  {figures}  {left} left"
+            text = f"{self._of(epoch.epoch)}  {figures}"
+            if epoch.epoch < self._epochs:
+                left = TimeRemainingColumn().render(self._progress.tasks[self._task])
+                text += f"  {left} left"
             self._progress.console.print(text, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:

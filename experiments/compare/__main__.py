@@ -2,18 +2,18 @@
 
 Without options it compares a few interventions, of fixed strengths, on scikit-learn's
 handwritten digits, which need no download: two minutes on 2 CPU cores, 98 to 99 % of the
-test images right. With CIFAR-10 prepared for tensorflow-datasets in TFDS_DATA_DIR,
+test images right. It prints a table, and keeps it in a run folder, along with the results
+of every seed, plots, and the first seed's kernels. The same on photographs, of CIFAR-10
+prepared for tensorflow-datasets in TFDS_DATA_DIR:
 
     python -m experiments.compare --dataset cifar10 --train-size 10000
 
-does the same on photographs. It prints a table, and keeps it in a run folder, along with
-the results of every seed, plots, and the first seed's kernels. With --settings,
+With --settings it tunes each intervention with equal effort on held-out images, trains it
+again from other seeds and scores it on the test images, beside its controls. What is done
+is kept in experiments/results; --minutes 0 trains nothing and makes its page and plots
+again.
 
     python -m experiments.compare --settings batch-norm --minutes 60
-
-tunes each intervention with equal effort on held-out images, trains it again from other
-seeds and scores it on the test images, beside its controls. What is done is kept in
-experiments/results; --minutes 0 trains nothing and makes its page and plots again.
 """
 
 import re
@@ -189,7 +189,13 @@ def train(
             following := next_trial(setting, methods, results.outcomes, chosen)
         ):
             trial, seeds = following
-            text = f"{trial.treatment} {trial.strength:g} at {trial.learning_rate:g}"
+            text = ", ".join(
+                [
+                    trial.treatment,
+                    *([f"strength {trial.strength:g}"] if trial.strength else []),
+                    f"learning rate {trial.learning_rate:g}",
+                ]
+            )
             task = progress.add_task(f"{text}: compiling", total=setting.config.epochs)
             outcome = trainer.run(trial, seeds, show)
             with writing(results.folder, "--output" if setting.fixed else "--results"):

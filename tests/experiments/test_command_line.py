@@ -168,8 +168,9 @@ def test_a_process_that_was_stopped_ends_at_once(code, left):
 def test_help_is_printed_and_nothing_run(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     description = (
-        "What it does.\n\n    python -m x --that-is-longer-than-a-line\n\nDoes it,\nand "
-        "more than one line of forty says.\n\n* a\n* b, of which the line is longer than 40\n"
+        "What it does.\n\n    python -m x --that-is-longer-than-a-line\n\n"
+        "Does it,\nand more than one line of forty says.\n\n"
+        "* a\n* b, which is on a line longer than forty\n"
     )
     with pytest.raises(SystemExit, match="0"):
         run("--seeds", "x", "--help", main=pytest.fail, description=description)
@@ -178,7 +179,7 @@ def test_help_is_printed_and_nothing_run(capsys, monkeypatch):
     assert (
         "\n\nWhat it does.\n\n    python -m x --that-is-longer-than-a-line\n\n"
         "Does it, and more than one line of forty\nsays.\n\n"
-        "* a\n* b, of which the line is longer than\n  40\n\n"
+        "* a\n* b, which is on a line longer than\n  forty\n"
     ) in out
     assert re.search(r"--output PATH +\(default: a new one\)", out)
     assert err == ""

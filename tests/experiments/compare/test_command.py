@@ -196,7 +196,10 @@ def test_the_default_folder_is_named_by_what_is_run_and_when(
     assert run(*arguments()) == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"digits-cnn-plain-\d{8}-\d{6}", folder.name)
-    assert capsys.readouterr().out.endswith(f"results and plots: runs/{folder.name}\n")
+    out, err = capsys.readouterr()
+    assert out.endswith(f"results and plots: runs/{folder.name}\n")
+    assert "none, learning rate 0.05: test 2.00 4.00 %\n" in err
+    assert "decay, strength 0.1, learning rate 0.05: test 2.00 4.00 %\n" in err
 
 
 def test_where_all_diverge_there_is_a_table_and_an_error(
@@ -285,11 +288,11 @@ def test_an_output_folder_that_cannot_be_written(tmp_path, no_training, capsys):
 def test_help_names_methods_and_settings(capsys):
     with pytest.raises(SystemExit, match="0"):
         run("--help")
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     for name, method in INTERVENTIONS.items():
-        assert f"\n* {name}: {method.summary}\n" in text
+        assert f" * {name}: {method.summary} " in text
     for name in SETTINGS:
-        assert f"\n* {name}: " in text
+        assert f" * {name}: " in text
     assert "--checkpoint-minutes" not in text
 
 

@@ -54,7 +54,7 @@ def in_programs_of_40_seconds(accuracy=(93.25, 93.15), **options):
 def test_figures_of_this_epoch_and_of_the_seeds_that_go_on(accuracy, expected):
     (line,) = in_programs_of_40_seconds(accuracy)
     figures = line[line.index("loss") :].split("  ")
-    known = ["loss 1.234", *expected, "scale-free loss 0.123", "12,346 img/s"]
+    known = ["loss 1.234", *expected, "summed scale-free loss 0.123", "12,346 img/s"]
     assert figures == known
 
 
@@ -64,13 +64,13 @@ def test_the_time_left_comes_with_the_second_program_and_is_never_squeezed(width
     bar = r" \S{8}" if width == 200 else ""
     assert re.match(rf"epoch 151/152{bar} 0:02:00 loss 1\.234  accura", line)
     assert len(line) <= width
-    assert ("accuracy 93.2 %  scale-free loss" in line) == (width >= 80)
+    assert ("accuracy 93.2 %  summed scale" in line) == (width >= 80)
 
 
 def test_without_a_terminal_it_is_a_line_an_epoch_however_long():
     lines = in_programs_of_40_seconds(force_terminal=False, width=60)
     assert lines == [
-        "epoch 150/152  loss 2.000  accuracy 93.2 %  scale-free loss 0.123  "
+        "epoch 150/152  loss 2.000  accuracy 93.2 %  summed scale-free loss 0.123  "
         "2,346 img/s  0:02:40 left"
     ]
 
@@ -83,3 +83,9 @@ def test_a_file_is_no_terminal_and_warnings_stand_above(monkeypatch, capfd):
     warning, line = capfd.readouterr().err.splitlines()
     assert warning == "warning: a checkpoint is damaged"
     assert line.startswith("epoch 1/2  loss 0.500") and "\x1b" not in line
+
+
+def test_no_time_is_left_after_the_last_epoch():
+    done = epoch(epoch=2, loss=np.array([0.5]), images_per_second=10.0)
+    (line,) = said(lambda shown: shown.close(done), force_terminal=False)
+    assert line.endswith("10 img/s")
