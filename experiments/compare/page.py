@@ -69,7 +69,11 @@ def write_page(folder: Path, settings: Mapping[str, Setting]) -> Path | None:
             found[name] = each
     if not found:
         return None
-    parts = [INTRODUCTION, f"{table.LEGEND}\n", f"```\n{table.overview(found)}\n```\n"]
+    parts = [
+        INTRODUCTION,
+        f"{table.LEGEND_OF_TUNED}\n",
+        f"```\n{table.overview(found)}\n```\n",
+    ]
     with writing(folder, "--results"):
         for plot, names in BY_WIDTH.items():
             widths = {name: parameters(settings[name]) for name in names if name in found}

@@ -21,10 +21,12 @@ from experiments.table import aligned
 LEGEND = """\
 ± is the 95 % interval over seeds (Student t); two seeds are shown themselves. Differences
 are of equal seeds; a star marks those that chance hardly explains (paired t-test,
-Benjamini and Hochberg). Calibration error and accuracy under noise and blur are the
-baseline's in its own row, and differences from it in the others. → leads from before
-training to after it. Similarities and effective maps, a fraction of the channels, are
-means over the conv layers."""
+Benjamini and Hochberg). → leads from before training to after it. Similarities and
+effective maps, a fraction of the channels, are means over the conv layers."""
+LEGEND_OF_TUNED = f"""\
+{LEGEND} Calibration error and
+accuracy under noise and blur are the baseline's in its own row, and differences from it
+in the others."""
 Cell = Callable[[Finding], str]
 OTHERS = {
     "calibration": "calibration\nerror, points",
@@ -68,7 +70,7 @@ def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
         f"less\n{any_of.baseline}'s": lambda one: beside(one, one.gain),
         "less its\ncontrol's": lambda one: beside(one, one.beyond),
         f"epochs to\n{any_of.target:.1f} %": epochs,
-        "epochs\nsooner": lambda one: beside(one, one.sooner).rstrip(),
+        "epochs\nsooner": sooner,
         **{heading: other(name) for name, heading in OTHERS.items()},
         "feature-map\nsimilarity": course("feature_map_similarity"),
         "after\nactivation": course("feature_map_similarity_activated"),
@@ -168,8 +170,18 @@ def epochs(one: Finding) -> str:
     reached, count = one.epochs_to[np.isfinite(one.epochs_to)], len(one.epochs_to)
     if not len(reached):
         return NONE
-    some = "" if len(reached) == count else f" ({len(reached)} of {count})"
-    return f"{reached.mean():.1f}{some}"
+    return f"{reached.mean():.1f}{part(len(reached), count)}"
+
+
+def sooner(one: Finding) -> str:
+    """Than the baseline, and of how many seeds that is known if not of all."""
+    text = beside(one, one.sooner).rstrip()
+    return text and text + part(len(one.sooner.values), len(one.epochs_to))
+
+
+def part(some: int, count: int) -> str:
+    """How many of all, if not all."""
+    return "" if some == count else f" ({some} of {count})"
 
 
 def course(measure: str, form: str = "{:.3f}") -> Cell:

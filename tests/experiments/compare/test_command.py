@@ -131,6 +131,7 @@ def test_the_folder_holds_options_table_results_curves_and_plots(fixed):
     assert text.startswith("digits: 60 training and 899 test images of 8x8x1")
     assert [line.split()[0] for line in text.splitlines()[-3:]] == names
     assert "effective" in text and "kernel\n" not in text
+    assert "two seeds are shown" in text and "Calibration" not in text  # has no column
     rows, curves = rows_of(fixed / "results.csv"), rows_of(fixed / "curves.csv")
     assert (len(rows), len(curves)) == (6, 12)
     last = [float(row["accuracy"]) for row in curves if row["epoch"] == "2"]

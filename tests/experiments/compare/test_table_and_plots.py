@@ -72,6 +72,13 @@ def test_other_scores_are_the_baselines_and_differences_from_it():
     assert "under noise" not in table.table(findings(outcomes))  # of fixed strengths
 
 
+def test_how_many_seeds_reach_the_target_is_told_in_both_columns():
+    base = {trial_of("none"): final([40] * 3, [[10, 20, 30, 40]] * 3)}
+    slow = final([40] * 3, [[10, 12, 14, 16], [20, 30, 40, 40], [20, 30, 40, 40]])
+    text = table.table(findings(base | {trial_of("decay"): slow}), tuned=True)
+    assert "  1.0 (2 of 3)  +1.00, +1.00 (2 of 3)" in text
+
+
 def test_correlations_are_told_with_their_intervals():
     outcomes = {
         trial_of(name): final([60.0 + place, 61.0 + place], norm=9.0 - (place == 3))
