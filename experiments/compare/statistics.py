@@ -61,6 +61,7 @@ class Finding(NamedTuple):
     outcome: Outcome
     baseline: str
     at_end: bool  # whether its strength is the least or the largest that was tried
+    rate_at_end: bool  # whether its learning rate is
     gain: Difference  # of accuracy, from the baseline
     beyond: Difference  # of accuracy, from its control, if it has one
     curve: np.ndarray  # accuracy, (seeds, epochs); of validation images, if there are any
@@ -128,6 +129,7 @@ def findings(
             outcome,
             baseline,
             at_end(trials[name], outcomes),
+            rate_at_end(trials[name], outcomes, baseline),
             gains[name],
             beyond[name],
             curves[name],
@@ -145,12 +147,29 @@ def findings(
 
 def at_end(trial: Trial, outcomes: Outcomes) -> bool:
     """Whether no strength beyond it was tried, here or where it was taken from."""
-    tried = {
-        other.strength
-        for other in outcomes
-        if (other.split, other.treatment) == ("validation", trial.treatment)
-    } or set(INTERVENTIONS[trial.treatment].tried)
-    return len(tried) > 1 and trial.strength in (min(tried), max(tried))
+    tried = {other.strength for other in tries(outcomes, trial.treatment)}
+    return is_end(trial.strength, tried or set(INTERVENTIONS[trial.treatment].tried))
+
+
+def rate_at_end(trial: Trial, outcomes: Outcomes, baseline: str) -> bool:
+    """Whether no learning rate beyond it was tried, of it or of the baseline.
+
+    Muon's are its own.
+    """
+    own = INTERVENTIONS[trial.treatment].tunes == "rate"
+    names = {trial.treatment} if own else {trial.treatment, baseline}
+    rates = {other.learning_rate for other in tries(outcomes, *names)}
+    return is_end(trial.learning_rate, rates)
+
+
+def tries(outcomes: Outcomes, *treatments: str) -> list[Trial]:
+    """The trials that strengths and learning rates are chosen by."""
+    return [x for x in outcomes if x.split == "validation" and x.treatment in treatments]
+
+
+def is_end(value: float, tried: set[float]) -> bool:
+    """Whether it is the least or the largest of several."""
+    return len(tried) > 1 and value in (min(tried), max(tried))
 
 
 def by_seed(outcome: Outcome, values: np.ndarray) -> dict[int, float]:

@@ -64,7 +64,7 @@ def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
     any_of = next(iter(found.values()))
     columns: dict[str, Cell] = {
         "strength": strength,
-        "learning\nrate": lambda one: f"{one.trial.learning_rate:g}",
+        "learning\nrate": learning_rate,
         "besides,\ndecay": lambda one: f"{one.trial.decay:g}" if one.trial.decay else "",
         "accuracy\n%": lambda one: spread(one.accuracy[one.finished]),
         f"less\n{any_of.baseline}'s": lambda one: beside(one, one.gain),
@@ -163,6 +163,11 @@ def strength(one: Finding) -> str:
     if not one.trial.strength:
         return ""
     return f"{one.trial.strength:g}{', end' if one.at_end else ''}"
+
+
+def learning_rate(one: Finding) -> str:
+    """That was chosen, and whether none beyond it was tried."""
+    return f"{one.trial.learning_rate:g}{', end' if one.rate_at_end else ''}"
 
 
 def epochs(one: Finding) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from experiments.compare import statistics
+from experiments.compare import statistics, table
 from experiments.compare.statistics import findings
 from experiments.interventions import INTERVENTIONS
 from tests.experiments.compare.outcomes import (
@@ -251,3 +251,32 @@ def test_a_strength_at_an_end_is_told(strength, end):
     for tried in (10.0, 30.0):
         outcomes[trial_of("paper-init", tried, split="validation")] = scored(1.0)
     assert findings(outcomes)["paper-init"].at_end == (strength in (10.0, 30.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "end"),
+    [
+        ("none", 0.04, True),
+        ("none", 0.02, False),
+        ("decay", 0.02, False),  # the baseline was tried beyond it
+        ("decay", 0.08, True),
+        ("muon", 0.02, True),  # of its own rates
+        ("muon", 0.04, False),
+    ],
+)
+def test_a_learning_rate_at_an_end_is_told(name, rate, end):
+    tried = {
+        "none": (0.01, 0.02, 0.04),
+        "decay": (0.02, 0.08),
+        "muon": (0.02, 0.04, 0.08),
+    }
+    outcomes = {
+        trial_of(method, rate=x, split="validation"): scored(1.0)
+        for method, rates in tried.items()
+        for x in rates
+    }
+    trial = trial_of(name, rate=rate)
+    assert not findings({trial: final([1.0])})[name].rate_at_end  # nothing was tried
+    found = findings({trial: final([1.0]), **outcomes})
+    assert found[name].rate_at_end == end
+    assert (f"{rate:g}, end" in table.table(found, tuned=True)) == end
