@@ -1,5 +1,6 @@
 """The plots of a comparison; each function returns a Matplotlib figure."""
 
+import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -124,6 +125,7 @@ def gains(found: Findings) -> Figure:
         axes.plot([], [], "o", color=ROLES[role], label=role)
     axes.plot([], [], "D", color="0.4", label="filled: clear")
     axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.5, len(names) - 0.5)
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         label.set_color(ROLES[INTERVENTIONS[name].role])
     axes.invert_yaxis()
@@ -196,18 +198,18 @@ def sizes(found: Mapping[str, Findings], parameters: Mapping[str, int]) -> Figur
     """Test accuracy of networks of several widths against their numbers of parameters."""
     figure, (axes,) = blank((1, 1), (7, 4.4))
     names = [name for name in FOLLOWED if sum(name in found[x] for x in parameters) > 1]
-    for place, name in enumerate(names):
+    for name, marker in zip(names, itertools.cycle("osD^v<>")):
         known = {x: found[x][name] for x in parameters if name in found[x]}
         spreads = [interval(one.accuracy[one.finished]) for one in known.values()]
-        apart = 1 + 0.03 * (place - len(names) / 2)  # so that intervals can be told apart
         axes.errorbar(
-            [apart * parameters[x] for x in known],
+            [parameters[x] for x in known],
             [one.mean for one in spreads],
             yerr=[one.reach for one in spreads],
-            **{"color": colour_of(name), "marker": "o", "markersize": 4, "capsize": 3},
-            label=name,
+            **{"color": colour_of(name), "marker": marker, "markersize": 4, "capsize": 3},
+            **{"label": name, "alpha": 0.7},
         )
     axes.set_xscale("log")
+    axes.set_xmargin(0.15)  # room for the labels below the first and the last
     ticks = [f"{number:,}\n{name}" for name, number in parameters.items()]
     axes.set_xticks(list(parameters.values()), ticks)
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -152,6 +152,7 @@ def test_gains_show_seeds_and_say_what_diverged(three):
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["paper-init", "paper-reg"]
     np.testing.assert_array_equal(axes.lines[0].get_xdata(), [20, 17])
+    assert axes.get_ylim() == (1.5, -0.5)  # half a row above and below
     assert any("diverged" in text.get_text() for text in axes.texts)
     # Two seeds have no interval; five do.
     assert not axes.containers
@@ -191,6 +192,10 @@ def test_a_log_axis_says_so():
     figure = plots.sizes({"a": found, "b": found}, {"a": 100, "b": 1000})
     (axes,) = figure.axes
     assert axes.get_xscale() == "log" and "log" in axes.get_xlabel()
+    for line, *_ in axes.containers:
+        np.testing.assert_array_equal(line.get_xdata(), [100, 1000])
+    low, high = axes.get_xlim()
+    assert low < 80 and high > 1250  # labels have room
 
 
 @pytest.mark.parametrize("accuracies", [[50.0], [NAN], [NAN, NAN]])
