@@ -1,6 +1,7 @@
 """What the pages state of a run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,16 @@ def summary(run: Run) -> str:
     name = str(run.options.get("method"))
     known = INTERVENTIONS.get(EARLIER.get(name, name))
     return known.summary if known else ""
+
+
+def noted(run: Run) -> dict[str, Any]:
+    """What the run folder notes besides, such as what the dataset was."""
+    rows = {x: y for x, y in run.config.items() if x not in ("options", "command")}
+    for option, parts in rows.pop("settled", {}).items():
+        parts = parts if isinstance(parts, dict) else {"": parts}
+        named = {f"{option} {x}".replace("_", " ").strip(): y for x, y in parts.items()}
+        rows |= {name: y for name, y in named.items() if y not in ("", None)}
+    return rows
 
 
 def layer_values(run: Run, when: str, field: str) -> np.ndarray | None:

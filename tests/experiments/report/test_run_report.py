@@ -231,6 +231,22 @@ def test_runs_that_cannot_be_paired_or_laid_side_by_side(tmp_path):
         write_comparison([folders[0], folders[0]], tmp_path / "all.html")
 
 
+def test_what_options_came_to_has_a_row_for_each_part_that_is_known(tmp_path):
+    folder = make_run(tmp_path / "run", seeds=1, epochs=1)
+    config = json.loads((folder / "config.json").read_text())
+    dataset = {"version": "", "shape": [8, 8, 1], "sizes": {"train": 898, "test": 899}}
+    config["settled"] = {"dataset": dataset, "strength": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    *_, rows = report(folder).tables
+    assert rows == [
+        ["device", "cpu"],
+        ["versions", "python 3.11.2, jax 0.10.2"],
+        ["dataset shape", "8, 8, 1"],
+        ["dataset sizes", "train 898, test 899"],
+        ["strength", "0.0"],
+    ]
+
+
 def test_text_of_a_run_is_no_markup(tmp_path):
     folder = make_run(tmp_path / "run", seeds=1, epochs=1)
     config = json.loads((folder / "config.json").read_text())
