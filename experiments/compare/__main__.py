@@ -88,7 +88,7 @@ def compare_fixed(config: Config, console: Console) -> None:
     found = findings(results.outcomes, reported(setting))
     found = {name: found[name] for name in config.chosen}
     title = headline(config, trainer.feed(reported=True))
-    text = f"{title}\n{table.LEGEND}\n\n{table.table(found)}\n"
+    text = f"{title}\n{table.LEGEND_OF_FIXED}\n\n{table.table(found)}\n"
     figures = plots.figures(found, setting)
     figures["similarity_matrix"] = plots.similarity_matrices(found, results.kernels)
     with writing(results.folder):

@@ -18,13 +18,13 @@ from experiments.interval import NONE, mean, spread
 from experiments.interventions import INTERVENTIONS
 from experiments.table import aligned
 
-LEGEND = """\
+LEGEND_OF_FIXED = """\
 ± is the 95 % interval over seeds (Student t); two seeds are shown themselves. Differences
 are of equal seeds; a star marks those that chance hardly explains (paired t-test,
 Benjamini and Hochberg). → leads from before training to after it. Similarities and
 effective maps, a fraction of the channels, are means over the conv layers."""
-LEGEND_OF_TUNED = f"""\
-{LEGEND} Calibration error and
+LEGEND = f"""\
+{LEGEND_OF_FIXED} Calibration error and
 accuracy under noise and blur are the baseline's in its own row, and differences from it
 in the others."""
 Cell = Callable[[Finding], str]
