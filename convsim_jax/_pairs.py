@@ -57,11 +57,11 @@ def sum_and_gradient(
     def of_block(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         source = form.source(kernel)
         if adjacent:
-            partners, planes = _neighbours(form.planes, [source])
+            partners, planes = _neighbours(form.planes, [form.one * source])
         else:
             planes = form.planes(source)
             sums = _sums(form, [*planes, _squares(planes, form.weights)])
-            kernel, source, sums = _next_pass(kernel, source, sums)
+            kernel, source, sums = _next_pass(kernel, source, form.one * sums)
             S, squares = sums[:-1], sums[-1]
             partners = _others(S, form.planes(source))
         slopes = [w * P for w, P in zip(form.weights, partners, strict=True)]
@@ -92,7 +92,7 @@ def _scale_free(
 
     def partners_and_planes() -> tuple[Planes, Planes]:
         if adjacent:
-            return _neighbours(scaled, [source, scale])
+            return _neighbours(scaled, [form.one * source, scale])
         planes = scaled(source, scale)
         return _others(S, planes), planes
 
@@ -109,7 +109,7 @@ def _scale_free(
         rough = inverse_scale(elementwise_sum(list(map(jnp.abs, form.planes(source)))))
     planes = scaled(source, rough)
     own = _similarity(planes, planes, form.weights)
-    scale = rough * _as_row(inverse_sqrt(own), kernel)
+    scale = form.one * rough * _as_row(inverse_sqrt(own), kernel)
     kernel, source, scale = _next_pass(kernel, source, scale)
     S: Any = None
     if not adjacent:

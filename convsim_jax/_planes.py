@@ -21,7 +21,7 @@ computed once.
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,7 @@ class Form(NamedTuple):
       store: The source that is made of a kernel; None where it is the kernel.
       summed: Whether planes are summed over input channels: they are small.
       blocks: Number of blocks of input channels, to be computed one by one.
+      one: 1, which what takes memory is multiplied by: it comes after that is known.
     """
 
     planes: Callable[[jax.Array], Planes]
@@ -69,6 +70,7 @@ class Form(NamedTuple):
     store: Callable[[jax.Array], jax.Array] | None = None
     summed: bool = False
     blocks: int = 1
+    one: Any = 1
 
     def source(self, kernel: jax.Array) -> jax.Array:
         """What passes over a kernel read."""
@@ -82,6 +84,7 @@ def form_of(
     strides: Sequence[int] = (),
     transposed: bool = False,
     groups: int = 1,
+    one: Any = 1,
 ) -> Form:
     """The form for a kernel `(*window, C, M)`, one of `groups` that run together.
 
@@ -91,6 +94,7 @@ def form_of(
       strides: Of the convolution, one for each axis of the window; () where all are 1.
       transposed: Whether the convolution is transposed.
       groups: Number of groups.
+      one: See `Form`.
     """
     window = kernel.shape[:-2]
     # A stride over the window leaves lag zero alone, as one of the window does.
@@ -100,21 +104,21 @@ def form_of(
         weights = [2.0 if any(lag) else 1.0 for lag, _ in pairs]
         products = tuple(pairs.values())
         functions = partial(product_planes, products), partial(product_gradient, products)
-        matched = Form(*functions, weights)
+        matched = Form(*functions, weights, one=one)
     else:
         transform = phase_transform(window, strides)
         combine = phase_products if transposed and max(strides) > 1 else phase_energy
         gradient = partial(spectral_gradient, transform, combine)
         store = partial(spectral_plane, transform, combine)
         blocks = number_of_blocks(kernel, groups)
-        matched = Form(_one_plane, gradient, [1.0], store, blocks=blocks)
+        matched = Form(_one_plane, gradient, [1.0], store, blocks=blocks, one=one)
     if not cross:
         return matched
     store, gradient = partial(cross_source, matched), partial(cross_gradient, matched)
     if default_is_cpu():  # one array of all planes takes less time to compile
         of_planes = jnp.asarray(matched.weights, kernel.dtype)[:, None, None]
-        return Form(_one_plane, gradient, [of_planes], store, summed=True)
-    return Form(_planes_apart, gradient, matched.weights, store, summed=True)
+        return Form(_one_plane, gradient, [of_planes], store, summed=True, one=one)
+    return Form(_planes_apart, gradient, matched.weights, store, summed=True, one=one)
 
 
 def tap_pairs(

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, get_args
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from convsim_jax._checks import (
     accumulation_dtype,
@@ -138,7 +139,7 @@ def convolutional_similarity(
     kernel = check_kernel(kernel)
     objective = Objective(pairs, channels, normalize)
     geometry = check_geometry(kernel, feature_group_count, strides, transposed)
-    return similarity_of(kernel, objective, geometry).astype(kernel.dtype)
+    return similarity_of(kernel, None, objective, geometry).astype(kernel.dtype)
 
 
 def check_geometry(
@@ -154,33 +155,42 @@ def check_geometry(
 
 
 def similarity_of(
-    kernel: jax.Array, objective: Objective, geometry: Geometry
+    kernel: jax.Array,
+    one: jax.Array | None,
+    objective: Objective,
+    geometry: Geometry,
 ) -> jax.Array:
-    """`convolutional_similarity` of a checked kernel, in its accumulation dtype."""
+    """`convolutional_similarity` of a checked kernel, in its accumulation dtype.
+
+    It is computed after `one` is, if that is given, a 1 in that dtype.
+    """
     kernel = kernel.astype(accumulation_dtype(kernel.dtype))
-    return _similarity(objective, geometry, kernel)
+    known = np.ones((), kernel.dtype) if one is None else one.astype(kernel.dtype)
+    return _similarity(objective, geometry, kernel, known)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _similarity(objective: Objective, geometry: Geometry, kernel: jax.Array) -> jax.Array:
-    return _value_and_gradient(objective, geometry, kernel)[0]
+def _similarity(
+    objective: Objective, geometry: Geometry, kernel: jax.Array, one: jax.Array
+) -> jax.Array:
+    return _value_and_gradient(objective, geometry, kernel, one)[0]
 
 
 @_similarity.defjvp
 def _similarity_jvp(
     objective: Objective,
     geometry: Geometry,
-    kernels: tuple[jax.Array],
-    tangents: tuple[jax.Array],
+    primals: tuple[jax.Array, jax.Array],
+    tangents: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
     # All that the backward pass keeps from the forward one is the gradient itself.
-    value, gradient = _value_and_gradient(objective, geometry, *kernels)
+    value, gradient = _value_and_gradient(objective, geometry, *primals)
     return value, jnp.sum(gradient * tangents[0])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _value_and_gradient(
-    objective: Objective, geometry: Geometry, kernel: jax.Array
+    objective: Objective, geometry: Geometry, kernel: jax.Array, one: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     groups, strides, transposed = geometry
     adjacent = objective.pairs == "adjacent"
@@ -195,6 +205,7 @@ def _value_and_gradient(
             strides=strides,
             transposed=transposed,
             groups=groups,
+            one=one,
         )
         taps = kernel.reshape(-1, *kernel.shape[-2:])
         if objective.normalize:

@@ -12,6 +12,7 @@ from convsim_jax._kernels import GroupCounts, Kernels, Layout, choose_kernels
 from convsim_jax._layers import ConvLayers
 from convsim_jax._paths import Mask
 from convsim_jax._similarity import Channels, Objective, Pairs, similarity_of
+from convsim_jax._xla import default_is_cpu, one_after
 
 # Kernels up to so many weights are stacked. It saves programs, and costs a copy of them.
 MAX_STACKED_SIZE = 2**14
@@ -81,12 +82,15 @@ def sum_over_layers(
         alike.setdefault(kind, []).append(kernel)
     dtypes = [accumulation_dtype(leaf.dtype) for leaf in kernels.leaves.values()]
     widest = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
-    total = jnp.zeros((), widest)
+    total, one = jnp.zeros((), widest), None
     for (geometry, stack_axes, *_), group in alike.items():
         similarity = partial(similarity_of, objective=objective, geometry=geometry)
         several = len(group) > 1
         for _ in range(stack_axes + several):
-            similarity = jax.vmap(similarity)
+            similarity = jax.vmap(similarity, in_axes=(0, None))
         stack = jnp.stack(group) if several else group[0]
-        total += similarity(stack).sum().astype(widest)
+        value = similarity(stack, one).sum()
+        total += value.astype(widest)
+        if default_is_cpu() and jax.typeof(stack).sharding.mesh.size <= 1:
+            one = one_after(value)
     return total
