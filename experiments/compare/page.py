@@ -20,7 +20,7 @@ from experiments.run_folder import replacing, writing
 
 PAGE = "README.md"
 INTRODUCTION = """\
-# Results
+# All tables and plots
 
 `python -m experiments.compare --settings all --minutes 0` makes this page of the rows in
 the folders beside it, which the same command trains without `--minutes 0`. What follows
