@@ -32,10 +32,10 @@ which the others start; a setting that takes its strengths from another has none
 the baseline is decay, its six trials are of weight decay and learning rate, and the
 others have that decay besides; where a trial takes minutes (cifar10, cifar100, fast,
 resnet18), they have three, of one seed. What was chosen is trained again from other
-seeds, and scored on the test images. A strength marked "end" is the least or the largest
-that was tried. A control changes the norms of the kernels alone. "Epochs to" counts on
-the held-out images (on the test images where those are trained on too), to the accuracy
-that the baseline has there after half of its epochs.
+seeds, and scored on the test images. A strength or learning rate marked "end" is the
+least or the largest that was tried. A control changes the norms of the kernels alone.
+"Epochs to" counts on the held-out images (on the test images where those are trained on
+too), to the accuracy that the baseline has there after half of its epochs.
 The intervals of correlations are Bonett's and Wright's; interventions have much in
 common, and so they are too narrow rather than too wide.
 """
