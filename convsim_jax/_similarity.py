@@ -198,7 +198,7 @@ def _value_and_gradient(
     if pairs == 0:
         return jnp.zeros((), kernel.dtype), jnp.zeros_like(kernel)
 
-    def one_group(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def one_group(kernel: jax.Array, one: jax.Array) -> tuple[jax.Array, jax.Array]:
         form = form_of(
             kernel,
             cross=objective.channels == "cross",
@@ -217,11 +217,11 @@ def _value_and_gradient(
             value, gradient = sum_and_gradient(form, taps, adjacent=adjacent)
         return value, gradient.reshape(kernel.shape)
 
-    def all_groups(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def all_groups(kernel: jax.Array, one: jax.Array) -> tuple[jax.Array, jax.Array]:
         if groups == 1:
-            return one_group(kernel)
+            return one_group(kernel, one)
         split = kernel.reshape(*kernel.shape[:-1], groups, -1)
-        values, gradient = jax.vmap(one_group, -2, (0, -2))(split)
+        values, gradient = jax.vmap(one_group, (-2, None), (0, -2))(split, one)
         return values.sum(), gradient.reshape(kernel.shape)
 
-    return in_auto_axes(all_groups, kernel, lambda spec: (replicated(spec), spec))
+    return in_auto_axes(all_groups, kernel, lambda spec: (replicated(spec), spec), one)

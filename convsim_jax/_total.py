@@ -91,6 +91,6 @@ def sum_over_layers(
         stack = jnp.stack(group) if several else group[0]
         value = similarity(stack, one).sum()
         total += value.astype(widest)
-        if default_is_cpu() and jax.typeof(stack).sharding.mesh.size <= 1:
+        if default_is_cpu() and jax.typeof(stack).sharding.mesh.empty:
             one = one_after(value)
     return total

@@ -16,7 +16,8 @@ import convsim_jax
 
 project = "convsim_jax"
 version = release = convsim_jax.__version__
-copyright = "the authors of convsim_jax. License: Apache-2.0"
+author = "the authors of convsim_jax"
+copyright = f"{author}. License: Apache-2.0"
 
 extensions = [
     "sphinx.ext.autodoc",

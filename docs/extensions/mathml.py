@@ -1,5 +1,7 @@
 """Formulas as MathML: browsers show it without a script, and so without a network."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -28,6 +30,8 @@ def write_block(writer, node):
 
 def to_mathml(node, as_block):
     """The formula of a node, or a warning where it is no TeX."""
+    if re.search(r"frac\d", node.astext()):  # whose numerator it would take to be longer
+        logger.warning("formula %r: braces are missing", node.astext(), location=node)
     try:
         return str(tex2mathml(node.astext(), as_block=as_block))
     except MathError as error:
