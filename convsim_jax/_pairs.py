@@ -109,11 +109,11 @@ def _scale_free(
         rough = inverse_scale(elementwise_sum(list(map(jnp.abs, form.planes(source)))))
     planes = scaled(source, rough)
     own = _similarity(planes, planes, form.weights)
-    scale = form.one * rough * _as_row(inverse_sqrt(own), kernel)
+    scale = rough * _as_row(inverse_sqrt(own), kernel)
     kernel, source, scale = _next_pass(kernel, source, scale)
     S: Any = None
     if not adjacent:
-        S = _sums(form, scaled(source, scale))
+        S = form.one * _sums(form, scaled(source, scale))
         kernel, source, (scale, S) = _next_pass(kernel, source, (scale, S))
     q = _similarity(*partners_and_planes(), form.weights)
     value = 0.5 * jnp.sum(q)

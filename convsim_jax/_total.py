@@ -16,6 +16,7 @@ from convsim_jax._xla import default_is_cpu, one_after
 
 # Kernels up to so many weights are stacked. It saves programs, and costs a copy of them.
 MAX_STACKED_SIZE = 2**14
+ABREAST = 2  # layers that are computed at a time, where each waits for an earlier one
 
 
 def total_similarity(
@@ -82,15 +83,16 @@ def sum_over_layers(
         alike.setdefault(kind, []).append(kernel)
     dtypes = [accumulation_dtype(leaf.dtype) for leaf in kernels.leaves.values()]
     widest = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
-    total, one = jnp.zeros((), widest), None
+    total = jnp.zeros((), widest)
+    ones: list[jax.Array | None] = [None] * ABREAST
     for (geometry, stack_axes, *_), group in alike.items():
         similarity = partial(similarity_of, objective=objective, geometry=geometry)
         several = len(group) > 1
         for _ in range(stack_axes + several):
             similarity = jax.vmap(similarity, in_axes=(0, None))
         stack = jnp.stack(group) if several else group[0]
-        value = similarity(stack, one).sum()
+        value = similarity(stack, ones[-ABREAST]).sum()
         total += value.astype(widest)
         if default_is_cpu() and jax.typeof(stack).sharding.mesh.empty:
-            one = one_after(value)
+            ones.append(one_after(value))
     return total
