@@ -1,5 +1,7 @@
 """Similarity of a whole network: its sum, its report, and what options are refused."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,8 @@ from convsim_jax._similarity import Objective
 from convsim_jax._total import sum_over_layers
 from tests.library import oracle
 from tests.library.kernel_cases import convolve, single
+
+SCALE_FREE = {"normalize": True, "channels": "cross"}
 
 
 def layers(dtype=jnp.float32):
@@ -284,3 +288,39 @@ def test_rejects(function, options, message):
     if (function, *options) != ("report", "normalize"):  # which it has not
         with pytest.raises(ValueError, match=message):
             FUNCTIONS[function](TWO, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"normalize": True, "channels": "cross"}], ids=str
+)
+def test_the_gradients_of_all_layers_are_not_in_memory_together(options):
+    """A loop of training adds them to what it has."""
+    shape = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)  # no stack: too large
+    params = {f"conv{i}": {"kernel": shape} for i in range(12)}
+
+    def step(params):
+        gradient = jax.grad(partial(cs.total_similarity, **options))(params)
+        return jax.tree.map(lambda x, g: x - 0.1 * g, params, gradient)
+
+    program = jax.jit(step, donate_argnums=0).lower(params).compile()
+    weights = 12 * shape.size * shape.dtype.itemsize
+    assert program.memory_analysis().temp_size_in_bytes < 0.8 * weights
+
+
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "scale-free"])
+@pytest.mark.parametrize("pairs", ["all", "adjacent"])
+def test_a_layer_that_is_no_number_leaves_the_gradients_of_others_alone(normalize, pairs):
+    shapes = [(3, 3, 2, 4), (2, 2, 2, 4), (3, 2, 2, 4), (2, 3, 2, 4), (1, 3, 2, 4)]
+    kernels = [single(i, shape) for i, shape in enumerate(shapes)]
+
+    @jax.jit
+    def gradient(kernels):
+        params = [{"kernel": kernel} for kernel in kernels]
+        options = {"normalize": normalize, "pairs": pairs}
+        return jax.grad(partial(cs.total_similarity, **options))(params)
+
+    expected = gradient(kernels)
+    found = gradient([kernels[0].at[0].set(jnp.nan), *kernels[1:]])
+    assert np.isnan(found[0]["kernel"]).any()
+    for one, other in zip(found[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(one["kernel"], other["kernel"], rtol=1e-5)
