@@ -92,7 +92,7 @@ def test_pytorch_is_left_out_where_it_is_not_to_be_measured(tiny):
         (["--seconds", "0"], "--seconds is 0.0; expected more than 0"),
         (["--step-batch-size", "-1"], "--step-batch-size is -1; expected 0 or more"),
         (["--no-losses", "--step-batch-size", "0"], "--no-losses is given with"),
-        (["--repeats", "x"], "--repeats: invalid literal for int()"),
+        (["--repeats", "x"], "--repeats is 'x'; expected an int"),
         (["--rates"], "Unrecognized options: --rates"),
         (["--compile-for", "b200"], "--compile-for is 'b200'; expected h100, v4, v5e"),
     ],
