@@ -6,9 +6,7 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-from scipy import signal
 
-from experiments import losses
 from experiments.interventions import EARLIER, INTERVENTIONS, intervention
 from experiments.losses import Options
 from tests.library import oracle
@@ -236,32 +234,6 @@ def test_a_filter_of_one_tap_which_is_all_mean_is_left_alone():
     np.testing.assert_array_equal(result["Conv_0"]["kernel"], params["Conv_0"]["kernel"])
 
 
-@pytest.mark.parametrize("kernels", [4, 20])
-def test_whitened_maps_of_the_images_are_uncorrelated_and_of_variance_1(kernels):
-    params = {"Conv_0": {"kernel": np.ones((3, 2, 2, kernels), np.float32)}}
-    ridge, taps = 1e-2, 12
-    result = INTERVENTIONS["whitened"].of_amount(ridge).before(params, DEFAULT, IMAGES)
-    kernel = oracle.float64(result["Conv_0"]["kernel"])
-    # Every patch as a row, in the order of the kernel's axes.
-    patches = np.lib.stride_tricks.sliding_window_view(IMAGES, (3, 2), (1, 2))
-    rows = np.moveaxis(patches, 3, -1).reshape(-1, taps).astype(np.float64)
-    variances = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
-    maps = rows @ kernel.reshape(taps, kernels)[:, :taps]
-    expected = (variances / (variances + ridge * variances.mean()))[:kernels]
-    np.testing.assert_allclose(np.cov(maps.T, bias=True), np.diag(expected), atol=1e-3)
-    np.testing.assert_array_equal(kernel[..., taps:], 1)
-
-
-def test_constant_images_make_no_kernel_infinite():
-    result = INTERVENTIONS["whitened"].before(PARAMS, DEFAULT, np.ones_like(IMAGES))
-    assert all(np.isfinite(kernel).all() for kernel in kernels_of(result))
-
-
-def test_an_image_that_no_kernel_sees_is_refused():
-    with pytest.raises(ValueError, match="whitened"):
-        INTERVENTIONS["whitened"].before(PARAMS, DEFAULT, IMAGES[..., :1])
-
-
 @promoting_optax
 @pytest.mark.parametrize(
     ("name", "amount", "options", "same"),
@@ -363,66 +335,3 @@ def test_earlier_names_are_known_and_others_are_named():
         assert intervention(earlier) is INTERVENTIONS[name]
     with pytest.raises(ValueError, match=r"'decays'; expected .* such as decay$"):
         intervention("decays")
-
-
-# The losses of this module's own, against loops over taps.
-
-
-def random_kernel(shape=(3, 3, 2, 4)):
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
-@pytest.mark.parametrize("shape", [(3, 3, 2, 4), (2, 3, 1, 3), (1, 1, 4, 3)])
-def test_squared_cosine_on_images_is_a_loop_over_taps(shape):
-    weights = random_kernel(shape)
-    result = losses.squared_cosine_on_images(weights)
-    np.testing.assert_allclose(result, on_images(oracle.float64(weights)), rtol=2e-4)
-
-
-def test_squared_cosine_on_images_is_that_of_maps_of_random_images():
-    """The exact expectation: a sum over the columns of a root of the covariance."""
-    weights, size = oracle.float64(random_kernel()), 5
-    pixels = list(np.ndindex(size, size))
-    covariance = [[0.9 ** np.hypot(y - v, x - u) for v, u in pixels] for y, x in pixels]
-    values, vectors = np.linalg.eigh(covariance)
-    images = (vectors * np.sqrt(values)).T.reshape(-1, size, size)
-    products = np.zeros((4, 4))
-    for image in images:
-        for c in range(2):  # the channels are independent of each other
-            maps = [
-                signal.correlate(image, weights[..., c, m], "valid") for m in range(4)
-            ]
-            products += np.array([[np.sum(a * b) for b in maps] for a in maps])
-    result = losses.squared_cosine_on_images(np.float32(weights))
-    np.testing.assert_allclose(result, mean_squared_cosine(products), rtol=2e-4)
-
-
-@pytest.mark.parametrize(
-    "penalty", [losses.squared_cosine, losses.squared_cosine_on_images]
-)
-def test_squared_cosines_are_in_0_to_1_whatever_the_scale(penalty):
-    weights = random_kernel()
-    same = np.repeat(weights[..., :1], 4, -1) * np.float32([1, -2, 3, 0.5])
-    np.testing.assert_allclose(penalty(same), 1, rtol=1e-5)
-    np.testing.assert_allclose(penalty(100 * weights), penalty(weights), rtol=1e-5)
-    assert penalty(weights[..., :1]) == 0
-    assert penalty(np.zeros_like(weights)) == 0
-
-
-@promoting_optax
-def test_steps_down_a_penalty_are_those_of_adam():
-    penalty = losses.Penalty(lambda kernel: 0.5 * (kernel**2).sum())
-    params = {"Conv_0": PARAMS["Conv_0"], "Dense_0": PARAMS["Dense_0"]}
-    result = penalty.minimize(params, 3, Options())
-    weights = oracle.float64(params["Conv_0"]["kernel"])
-    first, second = np.zeros_like(weights), np.zeros_like(weights)
-    for step in (1, 2, 3):  # the gradient of this penalty is the kernel itself
-        first = 0.9 * first + 0.1 * weights
-        second = 0.999 * second + 0.001 * weights**2
-        ratio = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
-        weights = weights - 2e-3 * ratio
-    # Of weights near 0, float32 keeps what it keeps of a step of 2e-3.
-    np.testing.assert_allclose(result["Conv_0"]["kernel"], weights, rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(
-        result["Dense_0"]["kernel"], params["Dense_0"]["kernel"]
-    )
