@@ -9,11 +9,8 @@ import optax
 
 import convsim_jax as cs
 from experiments.losses import Decorrelation
-from experiments.models.convolution import as_convolutions
 
 Variables = dict[str, chex.ArrayTree]
-
-
 # Of confidence, as the expected calibration error is usually computed.
 BINS = 15
 
@@ -69,8 +66,7 @@ def train_step(
             logits, updated = apply(params)
         else:
             with_maps = cs.with_feature_maps(apply, stop_gradient=of_maps.own)
-            with as_convolutions():
-                (logits, updated), maps = with_maps(params)
+            (logits, updated), maps = with_maps(params)
             added = strength * of_maps.of_maps(maps)
         targets = jax.nn.one_hot(batch.labels, logits.shape[-1], dtype=logits.dtype)
         if label_smoothing:

@@ -1,9 +1,7 @@
 """Convolutions in a form that XLA trains fast on CPUs; elsewhere XLA's own."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -15,20 +13,6 @@ FEW_PIXELS = 4
 OPTIONS: dict[str, str | bool] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
 }
-AS_CONVOLUTIONS = ContextVar("AS_CONVOLUTIONS", default=False)
-
-
-@contextmanager
-def as_convolutions() -> Iterator[None]:
-    """What is traced inside writes no convolution as a product of matrices.
-
-    `cs.with_feature_maps` would not see it.
-    """
-    token = AS_CONVOLUTIONS.set(True)
-    try:
-        yield
-    finally:
-        AS_CONVOLUTIONS.reset(token)
 
 
 class Geometry(NamedTuple):
@@ -79,20 +63,32 @@ def convolve(
         tuple(lhs_dilation or ones),
         spread,
     )
-    if AS_CONVOLUTIONS.get():
-        return convolution(images, kernel, geometry)
+    return convolution(images, kernel, geometry)
+
+
+def as_product(
+    images: jax.Array, kernel: jax.Array, geometry: Geometry
+) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
+    """How it is done by one product of matrices, where CPUs are faster at that."""
+    ones = (1, 1)
     if kernel.shape[:2] == ones and geometry == Geometry(geometry.window_strides):
-        # As a product of matrices alone it needs no transposed copies.
-        down, across = window_strides
-        images = images[:, ::down, ::across]
-        C, M = kernel.shape[2:]
-        return (images.reshape(-1, C) @ kernel[0, 0]).reshape(*images.shape[:-1], M)
+        return partial(convolve_pixels, strides=geometry.window_strides)
     half = tuple((size // 2, size // 2) for size in kernel.shape[:2])
     odd = all(size % 2 for size in kernel.shape[:2])
     few = math.prod(images.shape[1:3]) <= FEW_PIXELS
-    if few and odd and geometry == Geometry(padding=half):
-        return convolve_patches(images, kernel)
-    return convolution(images, kernel, geometry)
+    return (
+        convolve_patches if few and odd and geometry == Geometry(padding=half) else None
+    )
+
+
+def convolve_pixels(
+    images: jax.Array, kernel: jax.Array, strides: tuple[int, int]
+) -> jax.Array:
+    """A convolution of one tap, which then needs no transposed copies."""
+    down, across = strides
+    images = images[:, ::down, ::across]
+    C, M = kernel.shape[2:]
+    return (images.reshape(-1, C) @ kernel[0, 0]).reshape(*images.shape[:-1], M)
 
 
 def convolve_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -121,7 +117,8 @@ def convolution(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax
     XLA has fast code for this form of the arguments alone. It brings others into it, the
     gradients of a convolution among them, but not inside loops: there they run a hundred
     times slower. Under `vmap`, too, one after another is faster than the grouped
-    convolution that JAX would make of them.
+    convolution that JAX would make of them. Where a product of matrices is faster still,
+    training takes that; `cs.with_feature_maps` sees a convolution all the same.
     """
     one_after_another = jax.custom_batching.sequential_vmap(
         partial(
@@ -136,6 +133,9 @@ def convolution(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax
 def _forward(
     images: jax.Array, kernel: jax.Array, geometry: Geometry
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    product = as_product(images, kernel, geometry)
+    if product is not None:
+        return product(images, kernel), (images, kernel)
     return convolution(images, kernel, geometry), (images, kernel)
 
 
@@ -143,6 +143,8 @@ def _backward(
     geometry: Geometry, operands: tuple[jax.Array, jax.Array], slope: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images, kernel = operands
+    if (product := as_product(images, kernel, geometry)) is not None:
+        return jax.vjp(product, images, kernel)[1](slope)
     strides, padding, lhs_dilation, rhs_dilation = geometry
     sides, ends = [], []
     for axis, (low, _) in enumerate(padding):

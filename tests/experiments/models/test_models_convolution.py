@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import convsim_jax as cs
 from experiments.models import convolution
 from experiments.models.convolution import compiler_options, convolve
 from experiments.models.layers import HE, max_pool
@@ -142,15 +143,24 @@ def test_he_initialization():
 
 
 @pytest.mark.parametrize(
-    ("window", "size", "by_patches"),
-    [((3, 3), (2, 2), True), ((1, 5), (4, 1), True), ((3, 3), (3, 3), False)],
+    ("window", "size", "strides", "by_product"),
+    [
+        ((3, 3), (2, 2), (1, 1), True),
+        ((1, 5), (4, 1), (1, 1), True),
+        ((3, 3), (3, 3), (1, 1), False),
+        ((1, 1), (5, 4), (2, 1), True),
+    ],
 )
-def test_tiny_images_are_taken_apart_into_patches(window, size, by_patches, x64):
+def test_training_takes_products_where_they_are_faster(
+    window, size, strides, by_product, x64
+):
     given = operands(window, size)
-
-    def maps(conv):
-        return partial(conv, window_strides=(1, 1), padding="SAME")
-
-    assert_agree(maps, *given)
-    program = str(jax.make_jaxpr(maps(convolve))(*given))
-    assert ("conv_general" not in program) == by_patches
+    padding = [(w // 2, w // 2) for w in window]
+    with_gradients = partial(value_and_gradients, convolve, strides, padding)
+    assert_agree(lambda conv: value_and_gradients(conv, strides, padding), *given)
+    program = str(jax.make_jaxpr(with_gradients())(*given))
+    assert ("conv_general" not in program) == by_product
+    # Its maps are seen nevertheless.
+    of_kernel = cs.with_feature_maps(lambda k: convolve(given[0], k, strides, padding))
+    output, maps = of_kernel(given[1])
+    np.testing.assert_array_equal(output, *maps.values())
