@@ -1,7 +1,8 @@
 """Interventions: what is done to the conv kernels of a network, before training or in it.
 
-Each is composed of an initialization, with an amount, and of what is added in training,
-with a strength. A study tunes one of the two.
+A method, as commands and tables call it, is the name of one. Each is composed of an
+initialization, with an amount, and of what is added in training, with a strength. A study
+tunes one of the two.
 """
 
 import difflib

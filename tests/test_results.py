@@ -18,13 +18,13 @@ LINES = [
 FIGURE = re.compile(r"[+-]?\d+\.\d+ ± \d+\.\d+")
 
 
-def accuracies(setting, treatment):
+def accuracies(setting, method):
     """Test accuracy by seed, read here and nowhere else."""
     path = ROOT / "experiments" / "results" / setting / "trials.csv"
     return {
         row["seed"]: float(row["accuracy"])
         for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        if (row["split"], row["treatment"]) == ("test", treatment)
+        if (row["split"], row["method"]) == ("test", method)
     }
 
 

@@ -1,1 +1,1 @@
-"""Compares interventions on conv kernels: fixed, or tuned alike, with paired seeds."""
+"""Compares methods on conv kernels: fixed, or tuned alike, with paired seeds."""

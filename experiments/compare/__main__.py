@@ -1,6 +1,6 @@
 """Compares what is done to conv kernels, side by side, with paired seeds.
 
-Without options it compares a few interventions, of fixed strengths, on scikit-learn's
+Without options it compares a few methods, of fixed strengths, on scikit-learn's
 handwritten digits, which need no download: two minutes on 2 CPU cores, 98 to 99 % of the
 test images right. It prints a table, and keeps it in a run folder, along with the results
 of every seed, plots, and the first seed's kernels. The same on photographs, of CIFAR-10
@@ -8,7 +8,7 @@ prepared for tensorflow-datasets in TFDS_DATA_DIR:
 
     python -m experiments.compare --dataset cifar10 --train-size 10000
 
-With --settings it tunes each intervention with equal effort on held-out images, trains it
+With --settings it tunes each method with equal effort on held-out images, trains it
 again from other seeds and scores it on the test images, beside its controls. What is done
 is kept in experiments/results; --minutes 0 trains nothing and makes its page and plots
 again.
@@ -18,7 +18,9 @@ again.
 
 import re
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -46,6 +48,7 @@ from experiments.interval import mean
 from experiments.interventions import INTERVENTIONS
 from experiments.progress import stderr, tracked
 from experiments.run_folder import plain, replacing, write_csv, writing
+from experiments.table import WIDEST
 
 COMMAND = "python -m experiments.compare"
 DESCRIPTION = (
@@ -88,16 +91,21 @@ def compare_fixed(config: Config, console: Console) -> None:
     found = findings(results.outcomes, reported(setting))
     found = {name: found[name] for name in config.chosen}
     title = headline(config, trainer.feed(reported=True))
-    text = f"{title}\n{table.LEGEND_OF_FIXED}\n\n{table.table(found)}\n"
+
+    def text(width: int) -> str:
+        about = (textwrap.fill(x, width) for x in (title, table.LEGEND_OF_FIXED))
+        return "\n".join([*about, "", table.table(found, width=width), ""])
+
     figures = plots.figures(found, setting)
-    figures["similarity_matrix"] = plots.similarity_matrices(found, results.kernels)
+    figures["kernels"] = plots.kernel_matrices(found, results.kernels)
+    figures["maps"] = plots.map_matrices(found, results.kernels)
     with writing(results.folder):
         with replacing(results.folder / "table.txt", "w") as file:
-            file.write(text)
+            file.write(text(WIDEST))
         write_csv(results.folder / "results.csv", *table.seed_rows(found))
         write_csv(results.folder / "curves.csv", *table.curve_rows(results.outcomes))
         plots.save(figures, results.folder, title)
-    print(text)
+    print(text(shutil.get_terminal_size((WIDEST, 0)).columns))
     print(f"{time.perf_counter() - clock:.0f} s; results and plots: {results.folder}")
     if not any(one.finished.any() for one in found.values()):
         raise ValueError(
@@ -191,7 +199,7 @@ def train(
             trial, seeds = following
             text = ", ".join(
                 [
-                    trial.treatment,
+                    trial.method,
                     *([f"strength {trial.strength:g}"] if trial.strength else []),
                     f"learning rate {trial.learning_rate:g}",
                 ]

@@ -46,7 +46,6 @@ class Config(options.Config):
         tuple[str, ...] | None,
         tyro.conf.arg(
             metavar="METHOD ...",
-            aliases=["--treatments"],
             help_behavior_hint=f"(default: {' '.join(DEMO)}; all of a setting)",
         ),
     ] = None
@@ -67,7 +66,7 @@ class Config(options.Config):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The interventions, by the names that they have now."""
+        """The methods, by the names that they have now."""
         default = EVERY if self.settings else DEMO
         given = default if self.methods is None else self.methods
         return tuple(EARLIER.get(name, name) for name in given)

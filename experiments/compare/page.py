@@ -26,7 +26,7 @@ INTRODUCTION = """\
 the folders beside it, which the same command trains without `--minutes 0`. What follows
 from it is in docs/results.md.
 
-Each intervention has six trials of two seeds on held-out training images to choose its
+Each method has six trials of two seeds on held-out training images to choose its
 strength and its learning rate, and so has the baseline to choose its learning rate, from
 which the others start; a setting that takes its strengths from another has none. Where
 the baseline is decay, its six trials are of weight decay and learning rate, and the
@@ -36,11 +36,11 @@ seeds, and scored on the test images. A strength or learning rate marked "end" i
 least or the largest that was tried. A control changes the norms of the kernels alone.
 "Epochs to" counts on the held-out images (on the test images where those are trained on
 too), to the accuracy that the baseline has there after half of its epochs.
-The intervals of correlations are Bonett's and Wright's; interventions have much in
+The intervals of correlations are Bonett's and Wright's; methods have much in
 common, and so they are too narrow rather than too wide.
 """
 GLOSSARY = """\
-## Interventions
+## Methods
 
 The strength of an initialization is its number of steps of Adam at 2e-3 (of those that
 end in -shrunk, the steps of paper-init whose norms they take; of zero-mean the fraction,
@@ -69,7 +69,10 @@ def write_page(folder: Path, settings: Mapping[str, Setting]) -> Path | None:
             found[name] = each
     if not found:
         return None
-    parts = [INTRODUCTION, f"{table.LEGEND}\n", f"```\n{table.overview(found)}\n```\n"]
+    parts = [INTRODUCTION, f"{table.LEGEND}\n"]
+    for baseline in dict.fromkeys(settings[name].baseline for name in found):
+        alike = {x: y for x, y in found.items() if settings[x].baseline == baseline}
+        parts.append(f"```\n{table.overview(alike)}\n```\n")
     with writing(folder, "--results"):
         for plot, names in BY_WIDTH.items():
             widths = {name: parameters(settings[name]) for name in names if name in found}

@@ -52,28 +52,28 @@ def next_trial(
 
 def seeds_missing(setting: Setting, trial: Trial, outcomes: Outcomes) -> range:
     """The seeds of a trial from the first on that is not done."""
-    seeds = setting.seeds_of(trial.split, trial.treatment)
+    seeds = setting.seeds_of(trial.split, trial.method)
     done = {row.seed for row in outcomes[trial].scores} if trial in outcomes else set()
     missing = [place for place, seed in enumerate(seeds) if seed not in done]
     return seeds[missing[0] :] if missing else seeds[:0]
 
 
 def final(outcomes: Outcomes, split: str = "test") -> dict[str, Trial]:
-    """By intervention, the trial whose score is reported: of the most seeds, the last."""
+    """By method, the trial whose score is reported: of the most seeds, the last."""
     trials = [trial for trial in outcomes if trial.split == split]
     trials.sort(key=lambda trial: len(outcomes[trial].scores))
-    return {trial.treatment: trial for trial in trials}
+    return {trial.method: trial for trial in trials}
 
 
 def strengths(outcomes: Outcomes) -> Strengths:
-    """Those that were chosen, by intervention."""
+    """Those that were chosen, by method."""
     return {name: trial.strength for name, trial in final(outcomes).items()}
 
 
 def trials_of(
     method: str, setting: Setting, outcomes: Outcomes, chosen: Strengths
 ) -> list[Trial]:
-    """The trials of an intervention, as far as those that are done say what they are.
+    """The trials of a method, as far as those that are done say what they are.
 
     The last is the one that is reported, if the others are done.
     """

@@ -22,7 +22,7 @@ from experiments.run_folder import replacing
 
 DPI = 120
 # Colours that the colour-blind can tell apart, by Okabe and Ito, and some by Tol. With
-# tuned strengths these interventions are followed epoch by epoch and layer by layer.
+# tuned strengths these methods are followed epoch by epoch and layer by layer.
 FOLLOWED = {
     "none": "#000000",
     "shrunk": "#999999",
@@ -39,14 +39,16 @@ FOLLOWED = {
     "decorrelate": "#AA4499",
     "muon": "#332288",
 }
+# Of a method, the arrays that were kept of its first seed.
+Arrays = Callable[[str], Mapping[str, np.ndarray]]
 ROLES = {
     "baseline": "#000000",
     "similarity": "#D55E00",
     "orthogonality": "#0072B2",
     "control": "#777777",
 }
-# The few whose kernels are shown.
-SHOWN = ("none", "paper-init", "scale-free-init", RECIPE)
+# The few whose kernels and maps are shown.
+SHOWN = ("none", "paper-init", "scale-free-init", "decorrelate")
 OF_LAYERS = {
     "before": "feature-map similarity\nbefore the activation",
     "after": "feature-map similarity\nafter the activation",
@@ -163,34 +165,62 @@ def layers(found: Findings) -> Figure:
     return figure
 
 
-def similarity_matrices(
-    found: Findings, kernels: Callable[[str], Mapping[str, np.ndarray]]
+def kernel_matrices(found: Findings, arrays: Arrays) -> Figure:
+    """The similarity of all pairs of kernels in the middle conv layer."""
+
+    def of(path: str, arrays: Mapping[str, np.ndarray], when: str) -> np.ndarray:
+        kernel = arrays[f"{when}/{path}/kernel"]
+        return np.asarray(cs.similarity_matrix(kernel, **SCALE_FREE._asdict()))
+
+    what = "Kernel similarity (scale-free, cross-channel) of every two of the {} kernels"
+    return matrices(found, arrays, of, what, "mean {mean:.2f}")
+
+
+def map_matrices(found: Findings, arrays: Arrays) -> Figure:
+    """The correlation of all pairs of feature maps in the middle conv layer."""
+
+    def of(path: str, arrays: Mapping[str, np.ndarray], when: str) -> np.ndarray:
+        known = arrays.get(f"{when}/{path}/correlation", np.full((1, 1), np.nan))
+        return np.abs(np.nan_to_num(known))  # maps that are constant have none
+
+    what = "|Correlation| of every two of the {} feature maps, before the activation,"
+    return matrices(found, arrays, of, what, "{effective:.1f} effective maps")
+
+
+def matrices(
+    found: Findings,
+    arrays: Arrays,
+    matrix_of: Callable[[str, Mapping[str, np.ndarray], str], np.ndarray],
+    what: str,
+    told: str,
 ) -> Figure:
-    """The kernel similarity of all pairs of kernels in the middle conv layer."""
+    """A matrix with entries in [0, 1] of each of a few, before and after training."""
     names = [name for name in SHOWN if name in found] or list(found)[: len(SHOWN)]
-    figure, grid = blank((2, len(names)), (2.3 * len(names) + 1.4, 5.8))
+    figure, grid = blank((2, len(names)), (2.3 * len(names) + 1.4, 6.2))
     for column, name in enumerate(names):
-        arrays, gone = kernels(name), found[name].diverged_at[0]
-        paths = [x.removeprefix("start/") for x in arrays if x.startswith("start/")]
-        path = paths[len(paths) // 2]
+        known, gone = arrays(name), found[name].diverged_at[0]
+        layers = [x.split("/", 1)[1] for x in known if x.startswith("start/")]
+        layers = [x.removesuffix("/kernel") for x in layers if x.endswith("/kernel")]
+        layer = layers[len(layers) // 2]
         for row, when in enumerate(("start", "end")):
-            kernel = arrays[f"{when}/{path}"]
-            matrix = np.asarray(cs.similarity_matrix(kernel, **SCALE_FREE._asdict()))
+            matrix = matrix_of(layer, known, when)
+            count = len(matrix)
+            figures = {
+                "mean": matrix[~np.eye(count, dtype=bool)].mean() if count > 1 else 0,
+                "effective": np.trace(matrix) ** 2 / max((matrix**2).sum(), 1),
+            }
             axes = grid[row * len(names) + column]
             image = axes.imshow(matrix, vmin=0, vmax=1, cmap="magma")
-            middle = matrix[~np.eye(len(matrix), dtype=bool)].mean()
-            lines = [name] if row == 0 else [f"diverged at epoch {gone}"] if gone else []
-            axes.set_title("\n".join([*lines, f"mean {middle:.2f}"]), size=9)
+            summary = textwrap.wrap(INTERVENTIONS[name].summary, 30)
+            lines = [name, *summary, ""] if row == 0 else []
+            lines += [f"diverged at epoch {gone}"] if row and gone else []
+            axes.set_title("\n".join([*lines, told.format(**figures)]), size=9)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
     grid[0].set_ylabel("before training")
     grid[len(names)].set_ylabel("after training")
-    figure.colorbar(image, ax=list(grid), shrink=0.6, label="similarity of kernels i, j")
-    figure.supxlabel(
-        f"Kernel similarity (scale-free, cross-channel) of the {len(matrix)} kernels of "
-        f"{path.removesuffix('/kernel')}, first seed",
-        size=9,
-    )
+    figure.colorbar(image, ax=list(grid), shrink=0.6)
+    figure.supxlabel(f"{what.format(count)} of {layer}, first seed", size=9)
     return figure
 
 
@@ -240,7 +270,7 @@ def curve(axes: Axes, name: str, rows: Sequence[np.ndarray]) -> None:
 
 
 def colour_of(name: str) -> str:
-    """The same of an intervention in every plot."""
+    """The same of a method in every plot."""
     others = list(FOLLOWED.values())
     return FOLLOWED.get(name, others[list(INTERVENTIONS).index(name) % len(others)])
 

@@ -25,7 +25,7 @@ class Trial(NamedTuple):
     """What is trained, from several seeds."""
 
     split: str  # that it is scored on: "validation", to choose strengths, or "test"
-    treatment: str  # a name in INTERVENTIONS
+    method: str  # a name in INTERVENTIONS
     strength: float  # of what is tuned; where nothing is, of what is added in training
     learning_rate: float
     decay: float = 0.0  # of the conv kernels, besides, where a setting chooses it first
@@ -95,6 +95,8 @@ FILES: dict[str, tuple[str, Any]] = {
     "epochs": ("epochs", Epoch),
     "layers": ("layers", Layer),
 }
+# Columns by the names that they had.
+EARLIER = {"treatment": "method"}
 
 
 class Results:
@@ -133,7 +135,7 @@ class Results:
 
     def _write(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.kernels:
-            path = self._kernels(trial.treatment)
+            path = self._kernels(trial.method)
             path.parent.mkdir(exist_ok=True)
             with run_folder.replacing(path, "wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **outcome.kernels)
@@ -177,6 +179,7 @@ def read_rows(path: Path, kind: Any) -> list[tuple[Trial, Any]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file, restkey="more", strict=True))
+        lines = [{EARLIER.get(x, x): cell for x, cell in y.items()} for y in lines]
         if any("more" in line for line in lines):
             raise ValueError("a line has more cells than there are columns")
         return [(revived(Trial, line), revived(kind, line)) for line in lines]

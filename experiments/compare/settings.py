@@ -1,4 +1,4 @@
-"""Where interventions are compared: images, a network, and how it is trained."""
+"""Where methods are compared: images, a network, and how it is trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -104,15 +104,15 @@ class Setting:
         """What all others are compared with."""
         return "decay" if self.decays else "none"
 
-    def seeds_of(self, split: str, treatment: str) -> range:
+    def seeds_of(self, split: str, method: str) -> range:
         """The seeds of a trial."""
         if self.tuned and split == "validation":
             return range(TUNED_FROM, TUNED_FROM + self.tuned)
-        many = self.fewer.get(treatment, self.seeds)
+        many = self.fewer.get(method, self.seeds)
         return range(self.first_seed, self.first_seed + many)
 
     def intervention(self, name: str, value: float | None = None) -> Intervention:
-        """The intervention of that name, with a value of what is tuned."""
+        """The method of that name, with a value of what is tuned."""
         found = INTERVENTIONS[name]
         if value is not None and not self.fixed:
             return found.tuned(value)

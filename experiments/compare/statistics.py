@@ -13,8 +13,8 @@ from experiments.interventions import INTERVENTIONS
 
 # What is scored on the test images besides accuracy: columns of `trials.csv`.
 OTHERS = ("calibration", "noise", "blur")
-# Of fewer interventions no correlation is told.
-ENOUGH_INTERVENTIONS = 6
+# Of fewer methods no correlation is told.
+ENOUGH_METHODS = 6
 # Of all differences of a column that are called clear, the share that chance may make.
 FALSE_DISCOVERIES = 0.05
 Measure = Callable[[Sequence[Layer]], float]
@@ -40,7 +40,7 @@ MEASURES: dict[str, Measure] = {
 
 
 class Difference(NamedTuple):
-    """From another intervention, seed by seed, where it is known of both."""
+    """From another method, seed by seed, where it is known of both."""
 
     values: np.ndarray
     # The probability of a mean this far from 0 if there were no difference, by the paired
@@ -54,7 +54,7 @@ class Difference(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What an intervention came to, beside the baseline; arrays are by seed."""
+    """What a method came to, beside the baseline; arrays are by seed."""
 
     name: str
     trial: Trial
@@ -100,7 +100,7 @@ Findings = Mapping[str, Finding]
 def findings(
     outcomes: Outcomes, split: str = "test", baseline: str = "none"
 ) -> dict[str, Finding]:
-    """By intervention, of all that is reported."""
+    """By method, of all that is reported."""
     trials = final(outcomes, split)
     known = {name: outcomes[trial] for name, trial in trials.items()}
     accuracies = {name: by_seed(x, x.accuracy) for name, x in known.items()}
@@ -147,8 +147,8 @@ def findings(
 
 def at_end(trial: Trial, outcomes: Outcomes) -> bool:
     """Whether no strength beyond it was tried, here or where it was taken from."""
-    tried = {other.strength for other in tries(outcomes, trial.treatment)}
-    return is_end(trial.strength, tried or set(INTERVENTIONS[trial.treatment].tried))
+    tried = {other.strength for other in tries(outcomes, trial.method)}
+    return is_end(trial.strength, tried or set(INTERVENTIONS[trial.method].tried))
 
 
 def rate_at_end(trial: Trial, outcomes: Outcomes, baseline: str) -> bool:
@@ -156,15 +156,15 @@ def rate_at_end(trial: Trial, outcomes: Outcomes, baseline: str) -> bool:
 
     Muon's are its own.
     """
-    own = INTERVENTIONS[trial.treatment].tunes == "rate"
-    names = {trial.treatment} if own else {trial.treatment, baseline}
+    own = INTERVENTIONS[trial.method].tunes == "rate"
+    names = {trial.method} if own else {trial.method, baseline}
     rates = {other.learning_rate for other in tries(outcomes, *names)}
     return is_end(trial.learning_rate, rates)
 
 
-def tries(outcomes: Outcomes, *treatments: str) -> list[Trial]:
+def tries(outcomes: Outcomes, *methods: str) -> list[Trial]:
     """The trials that strengths and learning rates are chosen by."""
-    return [x for x in outcomes if x.split == "validation" and x.treatment in treatments]
+    return [x for x in outcomes if x.split == "validation" and x.method in methods]
 
 
 def is_end(value: float, tried: set[float]) -> bool:
@@ -180,7 +180,7 @@ def by_seed(outcome: Outcome, values: np.ndarray) -> dict[int, float]:
 def differences(
     values: Mapping[str, Mapping[int, float]], name: str, other: str
 ) -> np.ndarray:
-    """Of two interventions' values, by seed, where both are known.
+    """Of two methods' values, by seed, where both are known.
 
     >>> differences({"a": {0: 3.0, 1: 2.0, 2: 1.0}, "b": {0: 1.0, 2: np.nan}}, "a", "b")
     array([2.])
@@ -214,7 +214,7 @@ def chance_of(apart: np.ndarray) -> float:
 
 
 class Correlation(NamedTuple):
-    """Spearman's, over interventions, and its 95 % interval.
+    """Spearman's, over methods, and its 95 % interval.
 
     That is normal in `atanh r`, of the variance of Bonett and Wright (Psychometrika 65,
     2000), `(1 + r^2 / 2) / (n - 3)`.
@@ -223,14 +223,14 @@ class Correlation(NamedTuple):
     value: float
     low: float
     high: float
-    interventions: int  # how many
+    methods: int  # how many
 
 
 def correlations(found: Findings) -> dict[tuple[str, str], Correlation]:
     """Of accuracy with each of `MEASURES`, before training and after it.
 
-    The mean over the seeds of each intervention counts. Those are left out of which
-    fewer than `ENOUGH_INTERVENTIONS` are known.
+    The mean over the seeds of each method counts. Those are left out of which
+    fewer than `ENOUGH_METHODS` are known.
     """
     known = {}
     for when in ("start", "end"):
@@ -245,7 +245,7 @@ def correlations(found: Findings) -> dict[tuple[str, str], Correlation]:
                     )
                     if np.isfinite(values).all():
                         points.append(values)
-            if len(points) >= ENOUGH_INTERVENTIONS:
+            if len(points) >= ENOUGH_METHODS:
                 ranks = stats.rankdata(np.array(points), axis=0)
                 if np.ptp(ranks, axis=0).all():
                     value, n = float(np.corrcoef(ranks.T)[0, 1]), len(points)

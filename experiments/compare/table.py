@@ -16,7 +16,7 @@ from experiments.compare.statistics import (
 )
 from experiments.interval import NONE, mean, spread
 from experiments.interventions import INTERVENTIONS
-from experiments.table import aligned
+from experiments.table import WIDEST, aligned, stacked
 
 LEGEND_OF_FIXED = """\
 ± is the 95 % interval over seeds (Student t); two seeds are shown themselves. Differences
@@ -35,28 +35,20 @@ OTHERS = {
 }
 
 
-def table(found: Findings, tuned: bool = False) -> str:
-    """The interventions side by side, and what to know about them.
+def table(found: Findings, tuned: bool = False, width: int = WIDEST) -> str:
+    """The methods side by side, and what to know about them.
 
     Where strengths and learning rates were tuned, they are shown, and the best is first.
-    A column in which nothing is known is left out.
+    A column in which nothing is known is left out; those too many for the width follow in
+    tables of their own.
     """
     order = by_gain(found) if tuned else list(found)
-    known = {
-        heading: cells
-        for heading, cell in columns_of(found, tuned).items()
-        if set(cells := [cell(found[name]) for name in order]) - {"", NONE}
-    }
-    tables = [known]
-    if tuned:  # too wide for one
-        of_layers = {x: y for x, y in known.items() if any("→" in cell for cell in y)}
-        tables = [{x: y for x, y in known.items() if x not in of_layers}, of_layers]
-    texts = [
-        aligned(["", *columns], zip(order, *columns.values(), strict=True))
-        for columns in tables
-        if columns
-    ]
-    return "\n".join(["\n\n".join(texts), *notes(found)])
+    columns = {"": order}
+    for heading, cell in columns_of(found, tuned).items():
+        cells = [cell(found[name]) for name in order]
+        if set(cells) - {"", NONE}:
+            columns[heading] = cells
+    return "\n".join([stacked(columns, width), *notes(found)])
 
 
 def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
@@ -90,7 +82,7 @@ def columns_of(found: Findings, tuned: bool) -> dict[str, Cell]:
 
 
 def overview(found: Mapping[str, Findings]) -> str:
-    """Gain of every intervention in every setting."""
+    """Gain of every method in every setting."""
     baselines = (each[next(iter(each.values())).baseline] for each in found.values())
     accuracies = [f"{spread(one.accuracy[one.finished])}  " for one in baselines]
     rows = [["the baseline itself, %", *accuracies]]
@@ -99,7 +91,8 @@ def overview(found: Mapping[str, Findings]) -> str:
         cells = [beside(one, one.gain) if one else "" for one in ones]
         if any(cells):
             rows.append([name, *cells])
-    return aligned(["accuracy less the baseline's, points", *found], rows)
+    headings = ["accuracy less the\nbaseline's, points", *found]
+    return stacked(dict(zip(headings, zip(*rows, strict=True), strict=True)))
 
 
 def notes(found: Findings) -> list[str]:
@@ -137,7 +130,7 @@ def other(column: str) -> Cell:
 
 
 def correlation_table(found: Findings) -> str:
-    """Rank correlations of accuracy over interventions; nothing where they are few."""
+    """Rank correlations of accuracy over methods; nothing where they are few."""
     known = correlations(found)
     if not known:
         return ""
@@ -146,8 +139,8 @@ def correlation_table(found: Findings) -> str:
         for name in MEASURES
         if {(name, "start"), (name, "end")} & known.keys()
     ]
-    count = max(one.interventions for one in known.values())
-    head = f"accuracy over {count} interventions:\nSpearman's correlation with"
+    count = max(one.methods for one in known.values())
+    head = f"accuracy over {count} methods:\nSpearman's correlation with"
     return aligned([head, "before\ntraining", "after\ntraining"], rows)
 
 
@@ -202,13 +195,13 @@ def course(measure: str, form: str = "{:.3f}") -> Cell:
 
 
 def by_gain(found: Findings) -> list[str]:
-    """Interventions, the largest gain first; those that diverged last."""
+    """Methods, the largest gain first; those that diverged last."""
     means = {name: mean(one.gain.values) for name, one in found.items()}
     return sorted(found, key=lambda name: np.nan_to_num(-means[name], nan=np.inf))
 
 
 def seed_rows(found: Findings) -> tuple[list[str], list[list]]:
-    """Header and rows, one for each intervention and seed."""
+    """Header and rows, one for each method and seed."""
     header = ["method", "seed", "strength", "diverged_at", "accuracy"]
     header += [f"{name}_{when}" for when in ("start", "end") for name in MEASURES]
     rows = []
@@ -222,9 +215,9 @@ def seed_rows(found: Findings) -> tuple[list[str], list[list]]:
 
 
 def curve_rows(outcomes: Outcomes) -> tuple[list[str], list[list]]:
-    """Header and rows, one for each intervention, seed and epoch."""
+    """Header and rows, one for each method, seed and epoch."""
     rows = [
-        [trial.treatment, row.seed, row.epoch, row.accuracy, row.loss]
+        [trial.method, row.seed, row.epoch, row.accuracy, row.loss]
         for trial, outcome in outcomes.items()
         for row in outcome.epochs
     ]

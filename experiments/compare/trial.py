@@ -42,7 +42,7 @@ class Trainer:
     def engine(self, trial: Trial, seeds: range) -> Engine:
         """The programs of a trial, not compiled yet unless they were run."""
         setting, reported = self._setting, self._reported(trial)
-        intervention = setting.intervention(trial.treatment, trial.strength)
+        intervention = setting.intervention(trial.method, trial.strength)
         during = intervention.during
         if during:
             during = during._replace(strength=0, tried=())  # strengths share programs
@@ -63,13 +63,13 @@ class Trainer:
         """Trains these seeds, and measures those of a trial that is reported.
 
         A seed fixes the random weights and the order of the images, whatever the
-        intervention, so that interventions can be compared seed by seed. `on_epoch` is
+        method, so that methods can be compared seed by seed. `on_epoch` is
         told each epoch that is done, and its accuracies.
         """
         setting, config = self._setting, self._setting.config
         reported, engine = self._reported(trial), self.engine(trial, seeds)
         feed, first = self.feed(reported), seeds.start
-        intervention = setting.intervention(trial.treatment, trial.strength)
+        intervention = setting.intervention(trial.method, trial.strength)
         decay = trial.decay if setting.decays and trial.decay else None
         factors = Factors(trial.learning_rate, intervention.strength, decay)
         state = begin(engine, feed, intervention, factors)
@@ -81,11 +81,12 @@ class Trainer:
                 measured = engine.layers(variables, images)
                 outcome.layers.extend(rows_of(measured, first, epoch))
             if setting.fixed and when:
-                one = jax.tree.map(lambda leaf: leaf[0], variables["params"])
-                for path, kernel in cs.conv_kernels(
-                    one, layers=engine.options.layers
-                ).items():
-                    outcome.kernels[f"{when}/{path}"] = np.asarray(kernel)
+                one = jax.tree.map(lambda leaf: leaf[0], variables)
+                kernels = cs.conv_kernels(one["params"], layers=engine.options.layers)
+                found = {**kernels, **engine.correlations(one, images)}
+                outcome.kernels.update(
+                    {f"{when}/{name}": np.asarray(array) for name, array in found.items()}
+                )
 
         measure(0, state.network.variables, "start")
         followed: Literal["validation", "test"] = (

@@ -38,6 +38,7 @@ from experiments.measurement import (
     order_of_use,
 )
 from experiments.models.convolution import compiler_options
+from experiments.models.own import feature_maps
 
 # Pixels that a random crop may move an image: the common choice for 32x32.
 CROP = 4
@@ -280,6 +281,22 @@ class Engine:
             self._run(("maps", images.shape), maps, variables, images),
             self.options,
         )
+
+    def correlations(
+        self, variables: Variables, images: np.ndarray
+    ) -> dict[str, jax.Array]:
+        """Of every two feature maps of one network's layers, before the activation."""
+
+        def correlate(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+            found = feature_maps(self.model, variables, self._normalized(images))
+            return {
+                f"{layer}/correlation": jnp.corrcoef(
+                    before.reshape(-1, before.shape[-1]), rowvar=False
+                )
+                for layer, (before, _) in found.items()
+            }
+
+        return self._run(("correlations", images.shape), correlate, variables, images)
 
     @property
     def _seeds(self) -> np.ndarray:

@@ -32,7 +32,7 @@ def title(run: Run) -> str:
 
 
 def summary(run: Run) -> str:
-    """What its intervention is, in words; nothing of one that is not known."""
+    """What its method is, in words; nothing of one that is not known."""
     name = str(run.options.get("method"))
     known = INTERVENTIONS.get(EARLIER.get(name, name))
     return known.summary if known else ""

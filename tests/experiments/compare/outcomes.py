@@ -43,11 +43,11 @@ def final(accuracies, curves=None, similarity=0.5, norm=1.0, kernels=False):
     return outcome
 
 
-def trial_of(treatment, strength=10.0, rate=0.02, split="test"):
-    return Trial(split, treatment, 0.0 if treatment == "none" else strength, rate)
+def trial_of(method, strength=10.0, rate=0.02, split="test"):
+    return Trial(split, method, 0.0 if method == "none" else strength, rate)
 
 
 def outcomes_of(**named):
-    """Of interventions whose names have underscores for dashes."""
+    """Of methods whose names have underscores for dashes."""
     names = {name.replace("_", "-"): values for name, values in named.items()}
     return {trial_of(name): final(values) for name, values in names.items()}

@@ -137,7 +137,7 @@ def test_the_folder_holds_options_table_results_curves_and_plots(fixed):
     last = [float(row["accuracy"]) for row in curves if row["epoch"] == "2"]
     assert last == [float(row["accuracy"]) for row in rows]
     assert {row["strength"] for row in rows[4:]} == {"0.1"}
-    for name in ("accuracy", "gains", "layers", "similarity_matrix"):
+    for name in ("accuracy", "gains", "layers", "kernels", "maps"):
         assert (fixed / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert not list(fixed.rglob(".*"))
 
@@ -147,7 +147,7 @@ def test_methods_start_from_the_same_weights(fixed):
     none, shrunk, regularized = (
         results.kernels(name) for name in ("none", "shrunk", "decay")
     )
-    layers = [path for path in none if path.startswith("start/")]
+    layers = [x for x in none if x.startswith("start/") and x.endswith("kernel")]
     assert len(layers) == 3
     for path in layers:
         np.testing.assert_array_equal(none[path], regularized[path])
@@ -156,7 +156,10 @@ def test_methods_start_from_the_same_weights(fixed):
         assert 0 < ratio.mean() < 1
 
 
-def test_what_is_finished_is_not_run_again(copy, tuned, no_training, tmp_path, capsys):
+def test_what_is_finished_is_not_run_again(
+    copy, tuned, no_training, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "100")  # as wide as what is written
     before = {path: path.read_bytes() for path in copy.glob("*.csv")}
     assert run("--output", str(copy), *arguments()) == 0
     assert before == {path: path.read_bytes() for path in copy.glob("*.csv")}
@@ -174,7 +177,7 @@ def test_an_interrupted_one_goes_on_with_what_is_missing(copy, no_training, caps
     lines = (copy / "trials.csv").read_text().splitlines(keepends=True)
     (copy / "trials.csv").write_text("".join(x for x in lines if "shrunk" not in x))
     assert run("--output", str(copy), *arguments()) == 0
-    assert [trial.treatment for trial in no_training] == ["shrunk"]
+    assert [trial.method for trial in no_training] == ["shrunk"]
     accuracies = {row["method"]: row["accuracy"] for row in rows_of(copy / "results.csv")}
     assert accuracies["shrunk"] == "4.0"
 
@@ -299,7 +302,7 @@ def test_help_names_methods_and_settings(capsys):
 
 def test_every_trial_is_trained_once_and_kept(tuned):
     outcomes = Results(tuned / "small").outcomes
-    splits = [(trial.treatment, trial.split) for trial in outcomes]
+    splits = [(trial.method, trial.split) for trial in outcomes]
     assert splits == [
         *[("none", "validation")] * 2,
         *[("zero-mean", "validation")] * 6,
@@ -329,8 +332,8 @@ def test_no_minutes_train_nothing_and_some_methods_alone(no_training, tmp_path, 
     assert run(*where, "--minutes", "0") == 0
     assert no_training == []
     assert "nothing is scored" in capsys.readouterr().out
-    assert run(*where, "--treatments", "none") == 0
-    assert {trial.treatment for trial in no_training} == {"none"}
+    assert run(*where, "--methods", "none") == 0
+    assert {trial.method for trial in no_training} == {"none"}
 
 
 def test_a_setting_can_be_tried_out_with_results_of_their_own(
@@ -354,7 +357,7 @@ def test_settings_are_in_their_order_and_what_diverged_is_last(tmp_path):
             results.add(trial, outcome)
     text = page.write_page(tmp_path, SETTINGS).read_text(encoding="utf-8")
     titles = re.findall(r"(?m)^## (.*)$", text)
-    assert titles == ["plain", "digits", "Interventions"]
+    assert titles == ["plain", "digits", "Methods"]
     table = text.split("## plain")[1].split("```")[1]
     assert table.strip().splitlines()[-1] == "paper-reg: 5 of 5 seeds diverged at epoch 3"
     assert "nan" not in table

@@ -28,8 +28,8 @@ DECAYING = replace(
 )
 
 
-def validation(treatment, strength, rate, decay=0.0):
-    return Trial("validation", treatment, strength, rate, decay)
+def validation(method, strength, rate, decay=0.0):
+    return Trial("validation", method, strength, rate, decay)
 
 
 def run(setting, score, chosen=None, methods=None, done=None):
@@ -47,7 +47,7 @@ def run(setting, score, chosen=None, methods=None, done=None):
 
 def test_others_try_strengths_at_that_rate_then_the_rates_beside_it():
     def score(trial):
-        if trial.treatment == "none":
+        if trial.method == "none":
             return {0.01: 50.0, 0.02: 70.0, 0.05: 60.0}[trial.learning_rate]
         return (trial.strength == 100) + 0.1 * (trial.learning_rate == 0.05)
 
@@ -80,10 +80,8 @@ def test_test_accuracies_choose_nothing():
     ("best", "beside"), [(0.01, (0.005, 0.02)), (0.05, (0.02, 0.125))]
 )
 def test_beyond_the_ends_the_rates_go_on_by_the_last_factor(best, beside):
-    done = run(
-        SETTING, lambda t: float(t.treatment == "none" and t.learning_rate == best)
-    )
-    rates = {t.learning_rate for t in done if t.treatment == "paper-init"}
+    done = run(SETTING, lambda t: float(t.method == "none" and t.learning_rate == best))
+    rates = {t.learning_rate for t in done if t.method == "paper-init"}
     assert rates == {best, *beside}
 
 
@@ -94,7 +92,7 @@ def test_a_seed_that_diverged_counts_as_nothing():
 
 
 def test_what_always_diverges_is_tested_too():
-    done = run(SETTING, lambda trial: 50.0 if trial.treatment == "none" else NAN)
+    done = run(SETTING, lambda trial: 50.0 if trial.method == "none" else NAN)
     assert list(done)[-1][:2] == ("test", "paper-init")
 
 
@@ -108,12 +106,12 @@ def test_it_goes_on_where_it_stopped_and_ends(setting):
         assert (following, seeds[0]) == (trial, setting.seeds_of(*trial[:2])[0])
     assert plan.next_trial(setting, setting.methods, done) is None
     first, _ = plan.next_trial(setting, ("paper-init",), {})
-    assert first.treatment == setting.baseline
+    assert first.method == setting.baseline
 
 
 def test_a_setting_may_choose_a_decay_first_which_all_others_have_besides():
     def score(trial):
-        if trial.treatment == "decay":
+        if trial.method == "decay":
             return 50.0 + trial.strength - trial.learning_rate
         return 60.0 - trial.strength / 1000 - abs(trial.learning_rate - 0.04)
 
@@ -144,7 +142,7 @@ def test_seeds_that_are_trained_alone_take_turns():
     outcomes, order = run(DECAYING, lambda trial: trial.learning_rate), []
     outcomes = {x: y for x, y in outcomes.items() if x.split == "validation"}
     while following := plan.next_trial(DECAYING, DECAYING.methods, outcomes):
-        (name, (seed,)) = following[0].treatment, following[1]
+        (name, (seed,)) = following[0].method, following[1]
         order.append((seed - SEEDS_FROM, name))
         earlier = outcomes.get(following[0], scored()).scores
         scores = [*earlier, *scored(1.0, first_seed=seed).scores]
@@ -164,7 +162,7 @@ def test_strengths_are_taken_from_the_setting_that_it_is_like():
         Trial("test", "paper-init", max(STRENGTHS), 0.01),
     ]
     done = run(like, lambda trial: 50.0, {"none": 0.0})  # what is not chosen there waits
-    assert {trial.treatment for trial in done} == {"none"}
+    assert {trial.method for trial in done} == {"none"}
 
 
 @pytest.mark.parametrize(("held_out", "split"), [(0.0, "test"), (0.2, "validation")])
@@ -190,14 +188,14 @@ def test_all_of_a_setting_are_tuned_with_equal_effort(name, place):
     chosen = {each: INTERVENTIONS[each].tried[0] for each in setting.methods}
 
     def score(trial):
-        if trial.treatment == setting.baseline:
+        if trial.method == setting.baseline:
             return float(trial.learning_rate == best)
         return generator.uniform()
 
     done = {}
     for method in setting.methods:
         done = run(setting, score, chosen, (method,), done)
-    trials = Counter((trial.treatment, trial.split) for trial in done)
+    trials = Counter((trial.method, trial.split) for trial in done)
     for method in setting.methods:
         assert trials[method, "test"] == 1
         others = 0 if setting.like else 3 if setting.tried else 6

@@ -58,7 +58,7 @@ def test_everything_comes_back_and_is_gone_on_with(folder):
 def test_files_are_tables_with_a_row_for_each_seed_and_nothing_for_nan(folder):
     lines = (folder / "trials.csv").read_text().splitlines()
     assert lines[0] == (
-        "split,treatment,strength,learning_rate,decay,"
+        "split,method,strength,learning_rate,decay,"
         "seed,accuracy,diverged_at,seconds,device,versions,calibration,noise,blur"
     )
     assert lines[1:3] == [
@@ -79,8 +79,9 @@ def test_columns_that_came_later_may_be_missing(folder):
         with path.open(newline="") as file:
             header, *rows = csv.reader(file)
         kept = [i for i, name in enumerate(header) if name not in later]
-        rows = [[row[i] for i in kept] for row in [header, *rows]]
-        run_folder.write_csv(path, rows[0], rows[1:])
+        (names, *rows) = [[row[i] for i in kept] for row in [header, *rows]]
+        names[names.index("method")] = "treatment"  # as it was called
+        run_folder.write_csv(path, names, rows)
     outcomes = Results(folder).outcomes
     assert list(outcomes) == [FIRST._replace(decay=0.0), LAST]
     for row, expected in zip(outcomes[LAST].layers, last().layers, strict=True):

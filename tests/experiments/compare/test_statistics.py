@@ -206,7 +206,7 @@ def test_without_the_baseline_there_are_accuracies_alone():
 def test_other_scores_are_paired_too():
     outcomes = outcomes_of(none=[1.0, 2.0, 3.0], paper_init=[1.0, 2.0, 3.0])
     for trial, outcome in outcomes.items():
-        shift = trial.treatment == "paper-init"
+        shift = trial.method == "paper-init"
         outcome.scores[:] = [
             row._replace(calibration=row.seed, noise=2.0 * row.seed * shift)
             for row in outcome.scores
@@ -217,7 +217,7 @@ def test_other_scores_are_paired_too():
     assert np.isnan(one.others["blur"]).all() and not one.apart["blur"].values.size
 
 
-def test_correlations_are_of_ranks_over_interventions():
+def test_correlations_are_of_ranks_over_methods():
     generator = np.random.default_rng(0)
     outcomes, points = {}, []
     for name in list(INTERVENTIONS)[:9]:
@@ -236,7 +236,7 @@ def test_correlations_are_of_ranks_over_interventions():
         reach = 1.959964 * np.sqrt((1 + expected**2 / 2) / (9 - 3))
         low, high = np.tanh(np.arctanh(expected) + np.array([-reach, reach]))
         np.testing.assert_allclose(one[:3], [expected, low, high])
-        assert one.interventions == 9
+        assert one.methods == 9
     assert ("kernel_similarity", "end") not in found  # the same of all
     fewer = dict(list(outcomes.items())[:5])
     assert not statistics.correlations(findings(fewer))

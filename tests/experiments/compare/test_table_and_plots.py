@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from experiments.compare import plots, table
-from experiments.compare.settings import DEMO, RECIPE, SETTINGS
+from experiments.compare.settings import DEMO, SETTINGS
 from experiments.compare.statistics import findings
 from experiments.interventions import INTERVENTIONS
 from tests.experiments.compare.outcomes import BASE, NAN, final, outcomes_of, trial_of
@@ -35,7 +35,7 @@ def cells(text, name):
 def test_the_table_shows_the_arithmetic_of_the_rows():
     better = np.add(BASE, [3, 2, 3, 2, 2]).tolist()
     found = findings(outcomes_of(none=BASE, paper_init=better))
-    text = table.table(found, tuned=True)
+    text = table.table(found, tuned=True, width=500)
     row = cells(text, "paper-init")
     # 2.776 standard errors; steps of 10 are the least that are tried.
     assert row[1:5] == ["10, end", "0.02", "62.90 ± 0.92", "+2.40 ± 0.68 *"]
@@ -44,6 +44,17 @@ def test_the_table_shows_the_arithmetic_of_the_rows():
     plain = table.table(found)
     assert plain.index("none  ") < plain.index("paper-init  ")
     assert "0.550 → 0.300" in plain and "0.25 → 0.25" in plain and "5 → 5" in plain
+
+
+def test_what_is_too_wide_goes_into_more_tables():
+    found = findings(outcomes_of(none=BASE, paper_init=BASE))
+    wide, narrow = (table.table(found, width=width) for width in (500, 60))
+    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, wide.splitlines()))
+    assert wide.count("paper-init") == 1 < narrow.count("paper-init")
+    # Nothing is lost, and nothing added but rules and names.
+    assert {*wide.split()} == {x for x in narrow.split() if not x.startswith("─")} | {
+        next(x for x in wide.split() if x.startswith("─"))
+    }
 
 
 def test_what_diverged_is_told(three):
@@ -61,13 +72,13 @@ def test_what_diverged_is_told(three):
 def test_other_scores_are_the_baselines_and_differences_from_it():
     outcomes = outcomes_of(none=BASE, paper_init=BASE)
     for trial, outcome in outcomes.items():
-        more = 3.0 * (trial.treatment == "paper-init")
+        more = 3.0 * (trial.method == "paper-init")
         outcome.scores[:] = [
             row._replace(noise=40 + more * row.seed) for row in outcome.scores
         ]
-    text = table.table(findings(outcomes), tuned=True)
-    assert cells(text, "none")[-1].strip() == "40.00 ± 0.00"
-    assert cells(text, "paper-init")[-1] == "+6.00 ± 5.89 *"
+    text = table.table(findings(outcomes), tuned=True, width=500)
+    assert "40.00 ± 0.00" in cells(text, "none")
+    assert "+6.00 ± 5.89 *" in cells(text, "paper-init")
     assert "under noise" in text and "under blur" not in text
     assert "under noise" not in table.table(findings(outcomes))  # of fixed strengths
 
@@ -85,7 +96,7 @@ def test_correlations_are_told_with_their_intervals():
         for place, name in enumerate(list(INTERVENTIONS)[:8])
     }
     text = table.correlation_table(findings(outcomes))
-    assert "over 8 interventions" in text
+    assert "over 8 methods" in text
     assert re.split(r"  +", text.splitlines()[-1])[:2] == [
         "norm",
         "+0.08 (-0.66 to +0.74)",
@@ -111,8 +122,8 @@ def test_the_overview_has_a_column_for_each_setting():
     better = np.add(BASE, [1, 2, 1, 2, 1.5]).tolist()
     two = findings(outcomes_of(none=BASE, decay=better))
     lines = table.overview({"plain": one, "digits": two}).splitlines()
-    assert re.split(r"  +", lines[0].strip())[1:] == ["plain", "digits"]
-    assert [line.split("  ")[0] for line in lines[2:]] == [
+    assert re.split(r"  +", lines[1].strip())[1:] == ["plain", "digits"]
+    assert [line.split("  ")[0] for line in lines[3:]] == [
         "the baseline itself, %",
         "paper-init",
         "decay",
@@ -178,13 +189,23 @@ def test_layers_go_from_before_training_to_after():
 def test_matrices_show_the_recommended_method_and_what_diverged():
     kernels = final([1.0], kernels=True).kernels
     names = {name: [60.0, 61.0] for name in DEMO} | {"none": [NAN, 61.0]}
-    figure = plots.similarity_matrices(
-        findings(outcomes_of(**names)), lambda name: kernels
-    )
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles[3].startswith(RECIPE)
-    assert titles[4].startswith("diverged at epoch 3") and "diverged" not in titles[5]
-    assert "Conv_1" in figure.get_supxlabel()
+    found = findings(outcomes_of(**names))
+    for draw in (plots.kernel_matrices, plots.map_matrices):
+        figure = draw(found, lambda name: kernels)
+        titles = [axes.get_title() for axes in figure.axes]
+        assert titles[3].startswith("decorrelate\nthe maps of each layer\ndecorrelated")
+        assert titles[4].startswith("diverged at epoch 3") and "diverged" not in titles[5]
+        assert "Conv_1" in figure.get_supxlabel()
+
+
+def test_effective_maps_are_those_of_the_correlations():
+    matrix = np.array([[1, 0.5, 0], [0.5, 1, 0], [0, 0, np.nan]])  # one is constant
+    kernels = {f"start/a/{x}": matrix for x in ("kernel", "correlation")}
+    kernels["end/a/correlation"] = -np.ones((2, 2))
+    figure = plots.map_matrices(findings(outcomes_of(decay=[60.0])), lambda name: kernels)
+    before, after, _ = figure.axes
+    assert before.get_title().endswith(f"{2**2 / 2.5:.1f} effective maps")
+    assert after.get_title() == "1.0 effective maps"
 
 
 def test_a_log_axis_says_so():
@@ -204,9 +225,10 @@ def test_everything_is_drawn_of_one_seed_and_of_none_that_finished(accuracies, t
     outcome = final(accuracies, curves, kernels=True)
     found = findings({trial_of("paper-init"): outcome})
     drawn = plots.figures(found, SETTINGS["plain"])
-    drawn["matrix"] = plots.similarity_matrices(found, lambda name: outcome.kernels)
+    drawn["matrix"] = plots.kernel_matrices(found, lambda name: outcome.kernels)
+    drawn["maps"] = plots.map_matrices(found, lambda name: outcome.kernels)
     plots.save(drawn, tmp_path, "a title")
-    for name in ("accuracy", "gains", "layers", "matrix"):
+    for name in ("accuracy", "gains", "layers", "matrix", "maps"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     (axes, _) = drawn["accuracy"].axes
     assert ("diverged" in axes.get_title()) == bool(np.isnan(accuracies).all())

@@ -70,11 +70,11 @@ def trainer():
         yield Trainer(SETTING, open_feed)
 
 
-def run(trainer, split, treatment, strength, rate, decay=0.0, seeds=None):
+def run(trainer, split, method, strength, rate, decay=0.0, seeds=None):
     """The outcome, and the epochs that were told."""
     told = []
-    trial = Trial(split, treatment, strength, rate, decay)
-    seeds = seeds or SETTING.seeds_of(split, treatment)
+    trial = Trial(split, method, strength, rate, decay)
+    seeds = seeds or SETTING.seeds_of(split, method)
     outcome = trainer.run(trial, seeds, lambda epoch, accuracy: told.append(epoch))
     assert told == [1, 2][: len(told)]
     return outcome
