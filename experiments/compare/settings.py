@@ -121,11 +121,14 @@ class Setting:
         return found if strength is None else found.of_strength(strength)
 
     def options(self) -> dict[str, Any]:
-        """All that its results have in common."""
+        """All that its results have in common, and no trial says of itself."""
         options = {name: getattr(self.config, name) for name in OPTIONS}
-        if self.config.widths:
-            options["widths"] = self.config.widths
-        return options | {"tuned": self.tuned, "seeds": self.seeds}
+        options |= {"tuned": self.tuned, "seeds": self.seeds}
+        later = [(self.config, "widths"), (self, "whole"), (self, "measured")]
+        for of, name in later:  # which results of earlier versions do not name
+            if (value := getattr(of, name)) != getattr(type(of), name):
+                options[name] = value
+        return options
 
 
 # All 50,000 images, of which the default holds out a tenth; and 5,000 of them.
