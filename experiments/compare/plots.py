@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 import convsim_jax as cs
 from experiments.compare.settings import RECIPE, Setting
-from experiments.compare.statistics import Finding, Findings
-from experiments.compare.table import by_gain
+from experiments.compare.statistics import Finding, Findings, correlations
+from experiments.compare.table import by_gain, told
 from experiments.interval import ENOUGH, interval, mean
 from experiments.interventions import INTERVENTIONS
 from experiments.losses import SCALE_FREE
@@ -61,11 +61,13 @@ def figures(found: Findings, setting: Setting) -> dict[str, Figure]:
     """The plots of a setting, by their names."""
     names = list(found) if setting.fixed else [name for name in FOLLOWED if name in found]
     followed = {name: found[name] for name in names}
-    return {
+    drawn = {
         "accuracy": accuracy(followed, "validation" if setting.followed else "test"),
         "gains": gains(found),
         "layers": layers(followed),
     }
+    known = {x: one for x, one in found.items() if np.isfinite(effective(one)).any()}
+    return drawn | ({"effective": against_effective(known)} if len(known) > 2 else {})
 
 
 def save(drawn: Mapping[str, Figure], folder: Path, title: str) -> None:
@@ -137,6 +139,31 @@ def gains(found: Findings) -> Figure:
         axes.set_xlabel(f"accuracy less {baseline.name}'s of the same seed, points")
     axes.set_title(described(found, "seeds", ", mean, 95 % interval"), size=9)
     legend(figure, axes)
+    return figure
+
+
+def effective(one: Finding) -> np.ndarray:
+    """Effective maps after training, a fraction of all, of the seeds that finished."""
+    values = one.end.get("effective_maps", np.full(len(one.finished), np.nan))
+    return np.asarray(values[one.finished])
+
+
+def against_effective(found: Findings) -> Figure:
+    """Accuracy against the effective maps after training: a cross a method."""
+    figure, (axes,) = blank((1, 1), (7.5, 4.6))
+    for name, one in found.items():
+        colour = ROLES[INTERVENTIONS[name].role]
+        across, up = (interval(x) for x in (effective(one), one.accuracy[one.finished]))
+        at, many = (across.mean, up.mean), sum(one.finished) >= ENOUGH
+        reach = {"xerr": across.reach, "yerr": up.reach} if many else {}
+        axes.errorbar(*at, **reach, fmt="o", color=colour, markersize=4)
+        above = {"xytext": (4, 4), "textcoords": "offset points"}
+        axes.annotate(name, at, size=7, color=colour, **above)
+    axes.set(xlabel="effective maps after training, of all", ylabel="accuracy %")
+    rank = correlations(found).get(("effective_maps", "end"))
+    of_ranks = f"; Spearman's correlation {told(rank)}" if rank else ""
+    axes.set_title(described(found, "seeds' mean", ", 95 % interval") + of_ranks, size=9)
+    axes.margins(x=0.15)
     return figure
 
 

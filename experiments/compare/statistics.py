@@ -214,7 +214,7 @@ def chance_of(apart: np.ndarray) -> float:
 
 
 class Correlation(NamedTuple):
-    """Spearman's, over methods, and its 95 % interval.
+    """Spearman's, over methods, and its 95 % interval: none, NaN, of 1 and -1.
 
     That is normal in `atanh r`, of the variance of Bonett and Wright (Psychometrika 65,
     2000), `(1 + r^2 / 2) / (n - 3)`.
@@ -250,7 +250,7 @@ def correlations(found: Findings) -> dict[tuple[str, str], Correlation]:
                 if np.ptp(ranks, axis=0).all():
                     value, n = float(np.corrcoef(ranks.T)[0, 1]), len(points)
                     reach = stats.norm.ppf(0.975) * np.sqrt((1 + value**2 / 2) / (n - 3))
-                    middle = np.arctanh(np.clip(value, -1, 1))
+                    middle = np.arctanh(value) if abs(value) < 1 - 1e-9 else np.nan
                     low, high = map(float, np.tanh([middle - reach, middle + reach]))
                     known[name, when] = Correlation(value, low, high, n)
     return known

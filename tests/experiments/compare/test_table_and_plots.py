@@ -171,6 +171,25 @@ def test_gains_show_seeds_and_say_what_diverged(three):
     assert len(axes.containers) == 1
 
 
+def test_accuracy_is_shown_against_the_effective_maps():
+    names = ("none", "decay", "muon", "shrunk", "scaled", "decorrelate")
+    outcomes = {
+        trial_of(name): final([60.0 + place, 61, 62], similarity=0.3 * place)
+        for place, name in enumerate(names)
+    }
+    found = findings(outcomes)
+    (axes,) = plots.figures(found, SETTINGS["plain"])["effective"].axes
+    assert tuple(text.get_text() for text in axes.texts) == names
+    crosses = [line.get_xydata()[0] for line, *_ in axes.containers]
+    expected = [
+        (x.end["effective_maps"].mean(), x.accuracy.mean()) for x in found.values()
+    ]
+    np.testing.assert_allclose(crosses, expected)
+    assert "correlation +1.00" in axes.get_title()
+    few = findings(dict(list(outcomes.items())[:2]))
+    assert "effective" not in plots.figures(few, SETTINGS["plain"])
+
+
 def test_layers_go_from_before_training_to_after():
     found = findings(outcomes_of(none=BASE, decay=BASE))
     panels = plots.layers(found).axes
