@@ -15,12 +15,18 @@ import numpy as np
 MAX_SPATIAL_AXES = 3
 
 
+def check_array(value: Any, name: str) -> jax.Array:
+    """`value` as a JAX array, or a ValueError that says what `name` is instead."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        shown = " ".join(repr(value).split())[:80]
+        raise ValueError(f"{name} is {shown}; expected an array") from error
+
+
 def check_kernel(kernel: chex.Array, name: str = "kernel") -> jax.Array:
     """`kernel` as a JAX array, or a ValueError that says of `name` what is wrong."""
-    try:
-        kernel = jnp.asarray(kernel)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {kernel!r}; expected an array") from error
+    kernel = check_array(kernel, name)
     check_kernel_type(kernel.shape, kernel.dtype, name)
     return kernel
 

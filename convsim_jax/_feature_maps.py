@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convsim_jax._checks import accumulation_dtype, check_groups
+from convsim_jax._checks import accumulation_dtype, check_array, check_groups
 from convsim_jax._norms import inverse_sqrt
 from convsim_jax._xla import in_auto_axes, replicated
 
@@ -56,7 +56,7 @@ def decorrelation(
                             {\sqrt{\mathrm{var}(F_i)\,\mathrm{var}(F_j)}}
 
     Mean, variance and covariance are over images and positions together, of which a part,
-    such as `maps[::4]`, estimates the value. Neither smaller weights nor biases lower it.
+    such as `maps[:32]`, estimates the value. Neither smaller weights nor biases lower it.
 
     Args:
       maps: Array of shape `(batch, *spatial, M)`.
@@ -118,7 +118,7 @@ def effective_maps(maps: chex.Array, *, axis_name: Hashable | None = None) -> ja
 
 def check_maps(maps: Any, name: str) -> jax.Array:
     """Returns `maps` as a JAX array, or says why they are no feature maps."""
-    maps = jnp.asarray(maps)
+    maps = check_array(maps, name)
     if maps.ndim < 3 or 0 in maps.shape:
         raise ValueError(
             f"{name} has shape {maps.shape}; expected (batch, *spatial, M), none of it 0"

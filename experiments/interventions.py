@@ -189,7 +189,7 @@ def decorrelating(
 
 
 KEPT = ", norms kept"
-ADJACENT = " of adjacent pairs, as its code has it"
+ADJACENT = ", of adjacent pairs as in its code"
 DECOUPLED = ", decoupled from the preconditioner"
 NORM_KEPT = minimizing(SCALE_FREE, preserve_norm=True)
 INTERVENTIONS: dict[str, Intervention] = {
@@ -249,7 +249,7 @@ INTERVENTIONS: dict[str, Intervention] = {
         "the maps of each layer decorrelated in training", losses.DECORRELATION
     ),
     "decorrelate-own": decorrelating(
-        "decorrelate, each layer's input being given: its kernel alone answers for it",
+        "decorrelate, with no gradient through a layer's input",
         losses.OWN_DECORRELATION,
     ),
     "decorrelate+scale-free-norm-init": decorrelating(

@@ -157,7 +157,9 @@ class Decay(NamedTuple):
 
 def enough_of(maps: jax.Array) -> jax.Array:
     """The maps of a quarter of the images, if these are eight samples a channel."""
-    quarter = maps[::4]
+    # The first ones: to a TPU every fourth is twice as dear. Where devices share a batch,
+    # each has some of every fourth.
+    quarter = maps[: len(maps) // 4] if jax.device_count() == 1 else maps[::4]
     return quarter if quarter.size >= 8 * maps.shape[-1] ** 2 else maps
 
 

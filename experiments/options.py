@@ -77,8 +77,8 @@ class Config:
             to 0 at the end.
         milestones: Epochs at which the schedule "step" divides the learning rate.
         momentum: Momentum of SGD.
-        weight_decay: Factor of the weights that is added to their gradient; norms and
-            biases are left out.
+        weight_decay: Factor of the weights that is added to their gradient; biases and
+            normalization are left out.
         label_smoothing: Probability that is spread over all classes.
         data_dir: Folder of prepared TFDS datasets.
         download: Let TFDS download and prepare the dataset if it is not there, for which

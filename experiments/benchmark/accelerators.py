@@ -127,10 +127,14 @@ def compiled_for(
     if gpu:  # there is none to try kernels on
         options = {"xla_gpu_autotune_level": "0"}
         options["xla_gpu_cuda_data_dir"] = folders("nvidia.cuda_nvcc")[0]
+    shardings = (leaf.sharding for leaf in jax.tree.leaves(arguments))
+    count = max(len(sharding.device_set) for sharding in shardings)
     # Functions that have a form of their own for CPUs must not take it, nor one that was
     # traced before.
     jax.clear_caches()
-    with mock.patch.object(jax, "default_backend", lambda: platform):
+    with mock.patch.multiple(
+        jax, default_backend=lambda: platform, device_count=lambda: count
+    ):
         lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
     program = lowered.compile(options)
     text, needs = program.as_text(), program.memory_analysis()

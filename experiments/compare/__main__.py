@@ -77,8 +77,10 @@ def compare_fixed(config: Config, console: Console) -> None:
     setting = config.setting()
     source = open_dataset(setting, config)
     trainer = Trainer(setting, partial(open_feed, source, setting, console))
-    for text in config.warnings():
-        console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
+    for warning in config.warnings():
+        console.print(
+            f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True
+        )
     trial = trials_of(config.chosen[0], setting, {}, {})[0]
     trainer.engine(trial, setting.seeds_of(*trial[:2]))  # the model fits
     results = open_folder(config, source)

@@ -33,7 +33,8 @@ the baseline is decay, its six trials are of weight decay and learning rate, and
 others have that decay besides; where a trial takes minutes (cifar10, cifar100, fast,
 resnet18), they have three, of one seed. What was chosen is trained again from other
 seeds, and scored on the test images. A strength or learning rate marked "end" is the
-least or the largest that was tried. A control changes the norms of the kernels alone.
+least or the largest that was tried. A control changes the norms of the
+kernels alone, or the kernels without Convolutional Similarity.
 "Epochs to" counts on the held-out images (on the test images where those are trained on
 too), to the accuracy that the baseline has there after half of its epochs.
 The intervals of correlations are Bonett's and Wright's; methods have much in

@@ -82,7 +82,7 @@ def as_product(
 
 
 def convolve_pixels(
-    images: jax.Array, kernel: jax.Array, strides: tuple[int, int]
+    images: jax.Array, kernel: jax.Array, strides: tuple[int, ...]
 ) -> jax.Array:
     """A convolution of one tap, which then needs no transposed copies."""
     down, across = strides

@@ -296,6 +296,8 @@ def test_rejects_what_is_no_map(function, name):
         function(jnp.ones((3, 4)))
     with pytest.raises(ValueError, match=f"{name} has dtype int32; expected a floating"):
         function(jnp.ones((2, 3, 4), int))
+    with pytest.raises(ValueError, match=f"{name} is {{'conv': .*; expected an array"):
+        function({"conv": MAPS})
 
 
 def test_rejects_groups_that_do_not_divide():
