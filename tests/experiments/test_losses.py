@@ -1,5 +1,6 @@
 """The losses that the library has not, against loops over taps; steps down a penalty."""
 
+import jax
 import numpy as np
 import pytest
 from scipy import signal
@@ -73,3 +74,14 @@ def test_steps_down_a_penalty_are_those_of_adam():
     np.testing.assert_array_equal(
         result["Dense_0"]["kernel"], params["Dense_0"]["kernel"]
     )
+
+
+@pytest.mark.parametrize(("devices", "numbers"), [(1, [0, 1]), (4, [0, 4])])
+def test_a_quarter_of_the_images_decides_where_it_is_enough(
+    devices, numbers, monkeypatch
+):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    images = np.broadcast_to(np.arange(8.0)[:, None, None, None], (8, 4, 4, 4))
+    np.testing.assert_array_equal(losses.enough_of(images), images[numbers])
+    few = images[:, :2]  # 16 samples of a channel would be left, and there are 4
+    np.testing.assert_array_equal(losses.enough_of(few), few)
