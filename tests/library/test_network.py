@@ -307,6 +307,7 @@ def test_the_gradients_of_all_layers_are_not_in_memory_together(options):
     assert program.memory_analysis().temp_size_in_bytes < 0.8 * weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [False, True], ids=["raw", "scale-free"])
 @pytest.mark.parametrize("pairs", ["all", "adjacent"])
 def test_a_layer_that_is_no_number_leaves_the_gradients_of_others_alone(normalize, pairs):

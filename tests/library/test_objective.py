@@ -111,6 +111,7 @@ def test_degree_four_or_free_of_scale(shape, options):
         np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(SHAPES[::2]), st.sampled_from(CHANNELS), seeds)
 def test_scale_free_entries_lie_between_zero_and_one(shape, channels, seed):
     result = matrix(single(seed, shape), channels=channels, normalize=True)
@@ -120,6 +121,7 @@ def test_scale_free_entries_lie_between_zero_and_one(shape, channels, seed):
     np.testing.assert_allclose(result, result.T, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_scale_free_is_one_for_proportional_power_spectra(channels):
     corner = np.zeros((3, 3, 2, 1))

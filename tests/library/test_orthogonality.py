@@ -61,6 +61,7 @@ def convolution_matrix(kernel, strides):
     return np.array(rows), np.prod(steps)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=15)
 @given(seed=seeds, case=st.sampled_from([

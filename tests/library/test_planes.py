@@ -141,6 +141,7 @@ def test_arrays_are_reduced_on_cpus_alone(platform, reductions):
     assert text.count("stablehlo.reduce(") == reductions
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("window", [(1, 1), (3, 2), (7, 7)], ids=str)
 @pytest.mark.parametrize("normalize", [False, True], ids=["raw", "scale-free"])
