@@ -28,7 +28,7 @@ docs: $(VENV)/test.stamp
 	@echo documentation: docs/_build/html/index.html
 
 pytest: $(VENV)/test.stamp
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own: the compilers take 2 GB.
 accelerators: $(VENV)-accelerators/stamp
