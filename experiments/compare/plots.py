@@ -163,7 +163,7 @@ def against_effective(found: Findings) -> Figure:
     rank = correlations(found).get(("effective_maps", "end"))
     of_ranks = f"; Spearman's correlation {told(rank)}" if rank else ""
     axes.set_title(described(found, "seeds' mean", ", 95 % interval") + of_ranks, size=9)
-    axes.margins(x=0.15)
+    axes.margins(x=0.25)  # names have room
     return figure
 
 
