@@ -254,6 +254,7 @@ def matrices(
 def sizes(found: Mapping[str, Findings], parameters: Mapping[str, int]) -> Figure:
     """Test accuracy of networks of several widths against their numbers of parameters."""
     figure, (axes,) = blank((1, 1), (7, 4.4))
+    parameters = dict(sorted(parameters.items(), key=lambda each: each[1]))
     names = [name for name in FOLLOWED if sum(name in found[x] for x in parameters) > 1]
     for name, marker in zip(names, itertools.cycle("osD^v<>")):
         known = {x: found[x][name] for x in parameters if name in found[x]}
@@ -267,7 +268,10 @@ def sizes(found: Mapping[str, Findings], parameters: Mapping[str, int]) -> Figur
         )
     axes.set_xscale("log")
     axes.set_xmargin(0.15)  # room for the labels below the first and the last
-    ticks = [f"{number:,}\n{name}" for name, number in parameters.items()]
+    ticks, before = [], 0
+    for name, number in parameters.items():  # one close to the last has its name below
+        ticks.append("\n\n" * (number < 1.3 * before) + f"{number:,}\n{name}")
+        before = number
     axes.set_xticks(list(parameters.values()), ticks)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="parameters, on a log axis", ylabel="test accuracy %")
