@@ -100,7 +100,10 @@ def compare_fixed(config: Config, console: Console) -> None:
 
     figures = plots.figures(found, setting)
     figures["kernels"] = plots.kernel_matrices(found, results.kernels)
-    figures["maps"] = plots.map_matrices(found, results.kernels)
+    # Earlier versions kept no correlations, and of some networks no maps are seen.
+    seen = {x: y for x, y in found.items() if plots.has_maps(results.kernels(x))}
+    if seen:
+        figures["maps"] = plots.map_matrices(seen, results.kernels)
     with writing(results.folder):
         with replacing(results.folder / "table.txt", "w") as file:
             file.write(text(WIDEST))

@@ -207,11 +207,16 @@ def map_matrices(found: Findings, arrays: Arrays) -> Figure:
     """The correlation of all pairs of feature maps in the middle conv layer."""
 
     def of(path: str, arrays: Mapping[str, np.ndarray], when: str) -> np.ndarray:
-        known = arrays.get(f"{when}/{path}/correlation", np.full((1, 1), np.nan))
-        return np.abs(np.nan_to_num(known))  # maps that are constant have none
+        matrix = arrays[f"{when}/{path}/correlation"]
+        return np.abs(np.nan_to_num(matrix))  # maps that are constant have none
 
     what = "|Correlation| of every two of the {} feature maps, before the activation,"
     return matrices(found, arrays, of, what, "{effective:.1f} effective maps")
+
+
+def has_maps(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether correlations of maps were kept of a method."""
+    return any(name.endswith("/correlation") for name in arrays)
 
 
 def matrices(

@@ -146,9 +146,10 @@ def correlation_table(found: Findings) -> str:
 
 def told(one: Correlation | None) -> str:
     """With the ends of the interval, if it has one."""
-    if one is None or np.isnan(one.low):
-        return "" if one is None else f"{one.value:+.2f}"
-    return f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+    if one is None:
+        return ""
+    ends = "" if np.isnan(one.low) else f" ({one.low:+.2f} to {one.high:+.2f})"
+    return f"{one.value:+.2f}{ends}"
 
 
 def strength(one: Finding) -> str:

@@ -40,6 +40,8 @@ def final(accuracies, curves=None, similarity=0.5, norm=1.0, kernels=False):
             for when in ("start", "end"):
                 weights = generator.normal(size=(3, 3, 2, 4)).astype(np.float32)
                 outcome.kernels[f"{when}/{path}"] = weights
+                maps = path.replace("kernel", "correlation")
+                outcome.kernels[f"{when}/{maps}"] = np.corrcoef(weights.reshape(-1, 4).T)
     return outcome
 
 

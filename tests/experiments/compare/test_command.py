@@ -182,6 +182,16 @@ def test_an_interrupted_one_goes_on_with_what_is_missing(copy, no_training, caps
     assert accuracies["shrunk"] == "4.0"
 
 
+def test_a_folder_of_an_earlier_version_has_no_picture_of_maps(copy, no_training):
+    for path in (copy / "kernels").iterdir():
+        with np.load(path) as arrays:
+            kept = {x: y for x, y in arrays.items() if not x.endswith("correlation")}
+        np.savez(path, **kept)
+    (copy / "maps.png").unlink()
+    assert run("--output", str(copy), *arguments()) == 0
+    assert not (copy / "maps.png").exists() and (copy / "kernels.png").exists()
+
+
 def test_an_interruption_says_how_to_go_on(copy, monkeypatch, capsys, quickly):
     def interrupt(*_):
         raise KeyboardInterrupt
