@@ -26,6 +26,7 @@ from experiments.losses import (
     SCALE_FREE,
     TITLES,
     Added,
+    Decorrelation,
     Options,
     Similarity,
 )
@@ -246,14 +247,22 @@ INTERVENTIONS: dict[str, Intervention] = {
     "srip-reg": regularizing("srip", 1e-3, 1e-2),
     "ocnn-reg": regularizing("ocnn", 1e-4, 1e-3),
     "decorrelate": decorrelating(
-        "the maps of each layer decorrelated in training", losses.DECORRELATION
+        "the maps of each layer decorrelated in training", Decorrelation()
     ),
     "decorrelate-own": decorrelating(
         "decorrelate, with no gradient through a layer's input",
-        losses.OWN_DECORRELATION,
+        Decorrelation(own=True),
+    ),
+    "decorrelate-every-4": decorrelating(
+        "decorrelate in every fourth step, at four times the strength",
+        Decorrelation(every=4),
+    ),
+    "decorrelate-every-16": decorrelating(
+        "decorrelate in every sixteenth step, at 16 times the strength",
+        Decorrelation(every=16),
     ),
     "decorrelate+scale-free-norm-init": decorrelating(
-        "scale-free-norm-init, then decorrelate", losses.DECORRELATION, NORM_KEPT
+        "scale-free-norm-init, then decorrelate", Decorrelation(), NORM_KEPT
     ),
     "muon": Intervention(
         "orthogonality",

@@ -127,9 +127,11 @@ class Decorrelation(NamedTuple):
 
     Attributes:
         own: whether a layer answers for its own kernel alone, its input being given.
+        every: of how many steps of training one adds it, that many times as strongly.
     """
 
     own: bool = False
+    every: int = 1
 
     def add_gradient(
         self, strength: Any, options: Options
@@ -212,6 +214,4 @@ TITLES = {
     "srip": "spectral restricted isometry (SRIP)",
     "ocnn": "convolutional orthogonality (OCNN)",
 }
-DECORRELATION = Decorrelation()
-OWN_DECORRELATION = Decorrelation(own=True)
 DECAY = Decay()

@@ -22,7 +22,7 @@ from experiments.benchmark.updates import (
     transformations,
     update,
 )
-from experiments.losses import DECORRELATION, Decorrelation
+from experiments.losses import Decorrelation
 
 Rows = list[dict[str, Any]]
 ALONE, SHARDED = "one device", "4 chips, weights sharded"
@@ -32,7 +32,7 @@ PROGRAMS = (SGD, *LOSSES)
 STEPS: dict[str, tuple[str, Decorrelation | None]] = {
     SGD: (SGD, None),
     RECOMMENDED: (RECOMMENDED, None),
-    "maps decorrelated": (SGD, DECORRELATION),
+    "maps decorrelated": (SGD, Decorrelation()),
 }
 LAYOUTS = (ALONE, "4 chips, data-parallel", SHARDED)
 

@@ -173,7 +173,7 @@ class Engine:
         ) -> Network:
             if drawn is None:
                 draw = jax.random.fold_in(key, start)
-                return self._step(factors, network, images, draw)
+                return self._step(factors, network, images, draw, start)
             order = jax.random.permutation(key, len(images.labels))
 
             def step(number: jax.Array, network: Network) -> Network:
@@ -183,7 +183,8 @@ class Engine:
                 draw = jax.random.fold_in(key, number)
                 if self.augment:
                     pixels = augmented(draw, pixels, CROP)
-                return self._step(factors, network, Images(pixels, labels), draw)
+                batch = Images(pixels, labels)
+                return self._step(factors, network, batch, draw, number)
 
             return jax.lax.fori_loop(start, stop, step, network)
 
@@ -308,7 +309,12 @@ class Engine:
         return sum(leaf.size for leaf in leaves) // self.seeds
 
     def _step(
-        self, factors: Factors, network: Network, batch: Images, key: jax.Array
+        self,
+        factors: Factors,
+        network: Network,
+        batch: Images,
+        key: jax.Array,
+        number: jax.Array,
     ) -> Network:
         return train_step(
             self.model,
@@ -319,6 +325,7 @@ class Engine:
             jax.random.fold_in(key, 1),  # the key itself is that of the augmentation
             self.of_maps,
             factors.strength,
+            number,
         )
 
     def _normalized(self, images: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """A step of one network's training, and its scoring: pure functions of arrays."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -42,11 +43,13 @@ def train_step(
     key: jax.Array | None = None,
     of_maps: Decorrelation | None = None,
     strength: Any = 0.0,
+    number: Any = 0,
 ) -> Network:
     """The network after a step down the mean loss of a batch.
 
     `key` is of random layers, such as dropout. The loss of the maps is added with the
-    factor `strength`, but not counted in the loss.
+    factor `strength`, but not counted in the loss; `number`, the step's, tells whether
+    it is this one's turn.
     """
     params = network.variables["params"]
     averages = {k: v for k, v in network.variables.items() if k != "params"}
@@ -60,22 +63,29 @@ def train_step(
             rngs=key,
         )
 
-    def loss_of(params: chex.ArrayTree) -> tuple[jax.Array, Any]:
+    def loss_of(
+        of_maps: Decorrelation | None, params: chex.ArrayTree
+    ) -> tuple[jax.Array, Any]:
         added: Any = 0.0
         if of_maps is None:
             logits, updated = apply(params)
         else:
             with_maps = cs.with_feature_maps(apply, stop_gradient=of_maps.own)
             (logits, updated), maps = with_maps(params)
-            added = strength * of_maps.of_maps(maps)
+            added = strength * of_maps.every * of_maps.of_maps(maps)
         targets = jax.nn.one_hot(batch.labels, logits.shape[-1], dtype=logits.dtype)
         if label_smoothing:
             targets = optax.smooth_labels(targets, label_smoothing)
         loss = optax.softmax_cross_entropy(logits, targets).mean()
         return loss + added, (loss, dict(updated), right(logits, batch.labels))
 
-    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-    (_, (loss, averages, correct)), gradient = gradient_of(params)
+    gradient_of = jax.value_and_grad(loss_of, argnums=1, has_aux=True)
+    if of_maps is None or of_maps.every == 1:
+        found = gradient_of(of_maps, params)
+    else:
+        branches = partial(gradient_of, of_maps), partial(gradient_of, None)
+        found = jax.lax.cond(number % of_maps.every == 0, *branches, params)
+    (_, (loss, averages, correct)), gradient = found
     updates, state = optimizer.update(gradient, network.optimizer, params)
     return Network(
         variables={"params": optax.apply_updates(params, updates), **averages},

@@ -13,7 +13,7 @@ import convsim_jax as cs
 from experiments.fit.optimizer import Factors, optimizer
 from experiments.fit.step import Batch, Network, train_step
 from experiments.interventions import INTERVENTIONS
-from experiments.losses import DECORRELATION, OWN_DECORRELATION, Options, enough_of
+from experiments.losses import Decorrelation, Options, enough_of
 from experiments.models import build
 
 RATE, STRENGTH, DECAY = 0.05, 0.3, 0.01
@@ -127,8 +127,16 @@ def test_muon_takes_conv_kernels_as_matrices():
     assert_same(jax.tree.map(lambda x, y: x.reshape(y.shape), result, flat), expected)
 
 
-@pytest.mark.parametrize("loss", [DECORRELATION, OWN_DECORRELATION])
-def test_a_loss_of_maps_is_added_to_the_gradient_and_not_to_the_loss(loss):
+@pytest.mark.parametrize(
+    ("loss", "number", "times"),
+    [
+        (Decorrelation(), 3, 1),
+        (Decorrelation(own=True), 3, 1),
+        (Decorrelation(every=4), 8, 4),
+        (Decorrelation(every=4), 7, 0),
+    ],
+)
+def test_a_loss_of_maps_is_added_to_the_gradient_and_not_to_the_loss(loss, number, times):
     model = build("cnn-plain", classes=3, channels=1, width=0.1)
     pixels = np.float32(np.random.default_rng(1).normal(size=(8, 8, 8, 1)))
     batch = Batch(jnp.asarray(pixels), jnp.arange(8, dtype=jnp.int32) % 3)
@@ -138,10 +146,10 @@ def test_a_loss_of_maps_is_added_to_the_gradient_and_not_to_the_loss(loss):
     network = Network({"params": params}, *state)
     steps = [
         jax.jit(
-            lambda network, batch, added=added: train_step(
-                model, descent, 0.0, network, batch, None, added, 0.5
+            lambda network, batch, number, added=added: train_step(
+                model, descent, 0.0, network, batch, None, added, 0.5, number
             )
-        )(network, batch)
+        )(network, batch, number)
         for added in (None, loss)
     ]
     np.testing.assert_allclose(steps[0].loss, steps[1].loss, rtol=1e-5)
@@ -170,7 +178,9 @@ def test_a_loss_of_maps_is_added_to_the_gradient_and_not_to_the_loss(loss):
     slope = jax.jit(jax.grad(expected))(params)
     assert any(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(slope))
     jax.tree.map(
-        lambda a, b, s: np.testing.assert_allclose(a - b, 0.5 * s, rtol=2e-3, atol=2e-5),
+        lambda a, b, s: np.testing.assert_allclose(
+            a - b, 0.5 * times * s, rtol=2e-3, atol=2e-5
+        ),
         first,
         second,
         slope,
