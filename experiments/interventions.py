@@ -261,6 +261,13 @@ INTERVENTIONS: dict[str, Intervention] = {
         "decorrelate in every sixteenth step, at 16 times the strength",
         Decorrelation(every=16),
     ),
+    "decorrelate-whole-batch": decorrelating(
+        "decorrelate, which sees all images of a batch in place of a quarter",
+        Decorrelation(part=1),
+    ),
+    "decorrelate-eighth": decorrelating(
+        "decorrelate, which sees an eighth of a batch", Decorrelation(part=8)
+    ),
     "decorrelate+scale-free-norm-init": decorrelating(
         "scale-free-norm-init, then decorrelate", Decorrelation(), NORM_KEPT
     ),

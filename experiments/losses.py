@@ -128,10 +128,12 @@ class Decorrelation(NamedTuple):
     Attributes:
         own: whether a layer answers for its own kernel alone, its input being given.
         every: of how many steps of training one adds it, that many times as strongly.
+        part: of how many images of a batch it sees one, where that is enough.
     """
 
     own: bool = False
     every: int = 1
+    part: int = 4
 
     def add_gradient(
         self, strength: Any, options: Options
@@ -140,10 +142,9 @@ class Decorrelation(NamedTuple):
         return optax.identity()
 
     def of_maps(self, maps: Mapping[str, jax.Array]) -> jax.Array:
-        """The sum over layers, of a quarter of the images where that is enough."""
-        return jnp.stack(
-            [cs.decorrelation(enough_of(layer)) for layer in maps.values()]
-        ).sum()
+        """The sum over layers."""
+        seen = [enough_of(layer, self.part) for layer in maps.values()]
+        return jnp.stack([cs.decorrelation(layer) for layer in seen]).sum()
 
 
 class Decay(NamedTuple):
@@ -157,12 +158,12 @@ class Decay(NamedTuple):
         return optax.add_decayed_weights(strength, mask)
 
 
-def enough_of(maps: jax.Array) -> jax.Array:
-    """The maps of a quarter of the images, if these are eight samples a channel."""
+def enough_of(maps: jax.Array, part: int = 4) -> jax.Array:
+    """The maps of one image in `part`, if these are eight samples a channel."""
     # The first ones: to a TPU every fourth is twice as dear. Where devices share a batch,
     # each has some of every fourth.
-    quarter = maps[: len(maps) // 4] if jax.device_count() == 1 else maps[::4]
-    return quarter if quarter.size >= 8 * maps.shape[-1] ** 2 else maps
+    some = maps[: len(maps) // part] if jax.device_count() == 1 else maps[::part]
+    return some if some.size >= 8 * maps.shape[-1] ** 2 else maps
 
 
 def squared_cosine(kernel: jax.Array) -> jax.Array:

@@ -197,8 +197,8 @@ SETTINGS: dict[str, Setting] = {
         (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
         REGULARIZERS,
     ),
-    # The last two methods, the same loss in few steps, were written before any of their
-    # scores: what they save is known, whether they gain as much is not.
+    # The last four methods, the loss in few steps and of more and of fewer images, were
+    # written before any of their scores: what they cost is known, what they gain not.
     "decayed": Setting(
         "batch-norm beyond a weight decay of the convs that is tuned first",
         CIFAR,
@@ -206,7 +206,7 @@ SETTINGS: dict[str, Setting] = {
         names(
             """decay decorrelate scale-free-norm-init muon decorrelate-own
             decorrelate+scale-free-norm-init paper-reg decorrelate-every-4
-            decorrelate-every-16"""
+            decorrelate-every-16 decorrelate-whole-batch decorrelate-eighth"""
         ),
         decays=(0.01, 0.03, 0.1, 0.3),
     ),

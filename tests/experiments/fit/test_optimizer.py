@@ -132,6 +132,7 @@ def test_muon_takes_conv_kernels_as_matrices():
     [
         (Decorrelation(), 3, 1),
         (Decorrelation(own=True), 3, 1),
+        (Decorrelation(part=1), 3, 1),
         (Decorrelation(every=4), 8, 4),
         (Decorrelation(every=4), 7, 0),
     ],
@@ -164,7 +165,7 @@ def test_a_loss_of_maps_is_added_to_the_gradient_and_not_to_the_loss(loss, numbe
                 dimension_numbers=("NHWC", "HWIO", "NHWC"))  # fmt: skip
             maps += params[layer]["bias"]
             M = maps.shape[-1]
-            flat = enough_of(maps).reshape(-1, M)
+            flat = enough_of(maps, loss.part).reshape(-1, M)
             flat = flat - flat.mean(0)
             norms = jnp.sqrt((flat**2).sum(0))
             cosines = flat.T @ flat / norms[:, None] / norms[None]
