@@ -76,12 +76,16 @@ def test_steps_down_a_penalty_are_those_of_adam():
     )
 
 
-@pytest.mark.parametrize(("devices", "numbers"), [(1, [0, 1]), (4, [0, 4])])
-def test_a_quarter_of_the_images_decides_where_it_is_enough(
-    devices, numbers, monkeypatch
+@pytest.mark.parametrize(
+    ("devices", "part", "numbers"),
+    [(1, 4, [0, 1]), (4, 4, [0, 4]), (1, 2, [0, 1, 2, 3]), (4, 2, [0, 2, 4, 6])],
+)
+def test_a_part_of_the_images_decides_where_it_is_enough(
+    devices, part, numbers, monkeypatch
 ):
     monkeypatch.setattr(jax, "device_count", lambda: devices)
     images = np.broadcast_to(np.arange(8.0)[:, None, None, None], (8, 4, 4, 4))
-    np.testing.assert_array_equal(losses.enough_of(images), images[numbers])
-    few = images[:, :2]  # 16 samples of a channel would be left, and there are 4
-    np.testing.assert_array_equal(losses.enough_of(few), few)
+    np.testing.assert_array_equal(losses.enough_of(images, part), images[numbers])
+    few = images[:, :2, :2]  # 16 samples or less are left, and four channels take 32
+    np.testing.assert_array_equal(losses.enough_of(few, part), few)
+    np.testing.assert_array_equal(losses.enough_of(images, 1), images)
