@@ -268,6 +268,9 @@ INTERVENTIONS: dict[str, Intervention] = {
     "decorrelate-eighth": decorrelating(
         "decorrelate, which sees an eighth of a batch", Decorrelation(part=8)
     ),
+    "decorrelate-sixteenth": decorrelating(
+        "decorrelate, which sees a sixteenth of a batch", Decorrelation(part=16)
+    ),
     "decorrelate+scale-free-norm-init": decorrelating(
         "scale-free-norm-init, then decorrelate", Decorrelation(), NORM_KEPT
     ),

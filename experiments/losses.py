@@ -3,6 +3,7 @@
 Each can be minimised before training, or added in training. All are summed over layers.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
@@ -159,11 +160,14 @@ class Decay(NamedTuple):
 
 
 def enough_of(maps: jax.Array, part: int = 4) -> jax.Array:
-    """The maps of one image in `part`, if these are eight samples a channel."""
+    """The maps of one image in `part`, or of more: eight samples a channel at least."""
+    batch, *spatial, M = maps.shape
+    needed = -(-8 * M // math.prod(spatial))
     # The first ones: to a TPU every fourth is twice as dear. Where devices share a batch,
     # each has some of every fourth.
-    some = maps[: len(maps) // part] if jax.device_count() == 1 else maps[::part]
-    return some if some.size >= 8 * maps.shape[-1] ** 2 else maps
+    if jax.device_count() == 1:
+        return maps[: max(batch // part, needed)]
+    return maps[:: max(min(part, batch // needed), 1)]
 
 
 def squared_cosine(kernel: jax.Array) -> jax.Array:

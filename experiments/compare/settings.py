@@ -197,7 +197,7 @@ SETTINGS: dict[str, Setting] = {
         (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
         REGULARIZERS,
     ),
-    # The last four methods, the loss in few steps and of more and of fewer images, were
+    # The last five methods, the loss in few steps and of more and of fewer images, were
     # written before any of their scores: what they cost is known, what they gain not.
     "decayed": Setting(
         "batch-norm beyond a weight decay of the convs that is tuned first",
@@ -206,7 +206,8 @@ SETTINGS: dict[str, Setting] = {
         names(
             """decay decorrelate scale-free-norm-init muon decorrelate-own
             decorrelate+scale-free-norm-init paper-reg decorrelate-every-4
-            decorrelate-every-16 decorrelate-whole-batch decorrelate-eighth"""
+            decorrelate-every-16 decorrelate-whole-batch decorrelate-eighth
+            decorrelate-sixteenth"""
         ),
         decays=(0.01, 0.03, 0.1, 0.3),
     ),
