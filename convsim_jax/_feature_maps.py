@@ -1,6 +1,6 @@
 """Feature maps: how alike they are, how many there are in effect, and a loss on that."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -151,8 +151,8 @@ def _mean_absolute_cosine(maps: jax.Array, center: bool) -> jax.Array:
 @partial(jax.jit, static_argnums=(1, 2))
 def _decorrelation(maps: jax.Array, groups: int, axis_name: Hashable | None) -> jax.Array:
     size = maps.shape[-1] // groups
-    square = jnp.square(correlations(maps, groups, axis_name))
-    return _sum_over_pairs(square) / (groups * max(size * (size - 1), 1))
+    square, _ = _of_maps(_squares, maps, groups, axis_name)
+    return square / (groups * max(size * (size - 1), 1))
 
 
 def _sum_over_pairs(matrices: jax.Array) -> jax.Array:
@@ -163,47 +163,55 @@ def _sum_over_pairs(matrices: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=1)
 def _effective_maps(maps: jax.Array, axis_name: Hashable | None) -> jax.Array:
-    (correlation,) = correlations(maps, 1, axis_name)
-    square = jnp.sum(jnp.square(correlation))
-    return jnp.square(jnp.trace(correlation)) / jnp.where(square > 0, square, 1.0)
+    square, varied = _of_maps(_squares, maps, 1, axis_name)
+    return jnp.square(varied) / jnp.where(varied > 0, varied + square, 1.0)
 
 
 def correlations(
     maps: jax.Array, groups: int = 1, axis_name: Hashable | None = None
 ) -> jax.Array:
     """Correlation of the channels of each group, `(groups, M / groups, M / groups)`."""
+    return _of_maps(lambda *x: _moments(*x)[0], maps, groups, axis_name)
 
-    def correlate(maps: jax.Array) -> jax.Array:
+
+def _of_maps(
+    function: Callable, maps: jax.Array, groups: int, axis_name: Hashable | None
+) -> Any:
+    """Of their pixels, `(n, groups, M / groups)`; the same on every device."""
+
+    def of_maps(maps: jax.Array) -> Any:
         pixels = maps.reshape(-1, groups, maps.shape[-1] // groups)
-        return _correlations(pixels, axis_name)
+        return function(pixels, axis_name)
 
-    return in_auto_axes(correlate, maps, replicated)
+    return in_auto_axes(of_maps, maps, replicated)
 
 
 def _moments(
     pixels: jax.Array, axis_name: Hashable | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Correlations of pixels `(n, groups, m)`, sound whatever their mean and scale are.
+    """Correlations of pixels `(n, groups, m)`, sound at any scale and mean.
 
     Beside them the centered pixels, scaled to a range of 1, by how much they are scaled,
     and what scales them further to unit norm; 0 for maps that are constant but for
     rounding. Centered pixels are in the dtype of the pixels, all else in that of sums.
+
+    On accelerators bytes are what it costs: the pixels are read once for all that is
+    known of each channel, and once to be centered.
     """
     dtype = pixels.dtype
     pixels = pixels.astype(accumulation_dtype(dtype))
-    still = lax.stop_gradient(pixels)  # correlations do not depend on shift and scale
-    high, low, count = still.max(0), still.min(0), len(pixels)
+    still = lax.stop_gradient(pixels)  # correlations do not depend on the scale
+    mean, high, low = pixels.mean(0), still.max(0), still.min(0)
     if axis_name is not None:
+        mean = lax.pmean(mean, axis_name)
         high, low = lax.pmax(high, axis_name), lax.pmin(low, axis_name)
-        count = count * lax.axis_size(axis_name)
     rounding = 8 * jnp.finfo(pixels.dtype).eps * jnp.maximum(jnp.abs(high), jnp.abs(low))
     constant = high - low <= rounding
     scale = jnp.where(constant, 0.0, 1.0 / jnp.where(constant, 1.0, high - low))
-    scaled = (pixels - high[None]) * scale[None]
-    centered = scaled - _sum(scaled.sum(0), axis_name)[None] / count
-    centered = centered.astype(dtype)
+    centered = ((pixels - mean[None]) * scale[None]).astype(dtype)
+    square = jnp.square(centered.astype(scale.dtype)).sum(0)
+    norm = inverse_sqrt(_sum(square, axis_name))
     covariance = _sum(_products(centered, centered), axis_name)
-    norm = inverse_sqrt(jnp.diagonal(covariance, axis1=1, axis2=2))
     return covariance * norm[:, :, None] * norm[:, None], centered, scale, norm
 
 
@@ -217,22 +225,32 @@ def _products(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _correlations(pixels: jax.Array, axis_name: Hashable | None) -> jax.Array:
-    return _moments(pixels, axis_name)[0]
+def _squares(
+    pixels: jax.Array, axis_name: Hashable | None
+) -> tuple[jax.Array, jax.Array]:
+    """The sum of all squared correlations of two channels; how many are not constant."""
+    correlation, _, _, norm = _moments(pixels, axis_name)
+    varied = jnp.sum(norm > 0, dtype=norm.dtype)
+    return _sum_over_pairs(jnp.square(correlation)), varied
 
 
-@_correlations.defjvp
+@_squares.defjvp
 def _derivative(
     axis_name: Hashable | None, primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Any, Any]:
     """With one product of the pixels' size, where that of a product has two.
 
-    Of `r_ij = <z_i, z_j>`, `z = x / |x|` and `x` the centered pixels, it is
-    `d_ij + d_ji - r_ij (d_ii + d_jj)`, where `d_ij = <z_i, dx_j> / |x_j|`.
+    Of `r_ij = <z_i, z_j>`, `z = x / |x|` and `x` the centered pixels, the derivative is
+    `d_ij + d_ji - r_ij (d_ii + d_jj)`, where `d_ij = <z_i, dx_j> / |x_j|`. So that of
+    the sum of their squares is four times the sum of `r_ij d_ij`, `i != j`, less that of
+    `d_ii` times the squares in row `i`.
     """
     correlation, centered, scale, norm = _moments(*primals, axis_name)
+    one = jnp.eye(correlation.shape[-1], dtype=correlation.dtype)[None]
+    others = correlation * (1 - one)
+    square = jnp.square(others).sum(-1)
+    weights = 4 * (others - one * square[:, None]) * norm[:, :, None]
+    weights = weights * (norm * scale)[:, None]
     change = _sum(_products(centered, tangents[0]), axis_name)
-    change = change * norm[:, :, None] * (norm * scale)[:, None]
-    change = change + change.swapaxes(1, 2)
-    own = jnp.diagonal(change, axis1=1, axis2=2) / 2
-    return correlation, change - correlation * (own[:, :, None] + own[:, None])
+    varied = jnp.sum(norm > 0, dtype=norm.dtype)
+    return (square.sum(), varied), (jnp.sum(weights * change), jnp.zeros_like(varied))
