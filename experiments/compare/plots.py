@@ -151,19 +151,27 @@ def effective(one: Finding) -> np.ndarray:
 def against_effective(found: Findings) -> Figure:
     """Accuracy against the effective maps after training: a cross a method."""
     figure, (axes,) = blank((1, 1), (7.5, 4.6))
+    crosses: list[tuple[float, float, str, str]] = []
     for name, one in found.items():
         colour = ROLES[INTERVENTIONS[name].role]
         across, up = (interval(x) for x in (effective(one), one.accuracy[one.finished]))
         at, many = (across.mean, up.mean), sum(one.finished) >= ENOUGH
         reach = {"xerr": across.reach, "yerr": up.reach} if many else {}
         axes.errorbar(*at, **reach, fmt="o", color=colour, markersize=4)
-        above = {"xytext": (4, 4), "textcoords": "offset points"}
-        axes.annotate(name, at, size=7, color=colour, **above)
+        crosses.append((up.mean, across.mean, name, colour))
     axes.set(xlabel="effective maps after training, of all", ylabel="accuracy %")
     rank = correlations(found).get(("effective_maps", "end"))
     of_ranks = f"; Spearman's correlation {told(rank)}" if rank else ""
     axes.set_title(described(found, "seeds' mean", ", 95 % interval") + of_ranks, size=9)
     axes.margins(x=0.25)  # names have room
+    placed: list[tuple[float, float]] = []  # in points
+    for up_to, along, name, colour in sorted(crosses, reverse=True):
+        x, y = axes.transData.transform((along, up_to)) * 72 / figure.dpi
+        lowest = min([b for a, b in placed if abs(a - x) < 4 * len(name)], default=y + 9)
+        placed.append((x, min(y, lowest - 9)))  # below those that it would hide
+        offset = (4, 4 + placed[-1][1] - y)
+        above = {"xytext": offset, "textcoords": "offset points"}
+        axes.annotate(name, (along, up_to), size=7, color=colour, **above)
     return figure
 
 

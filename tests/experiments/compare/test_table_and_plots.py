@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_accuracy_is_shown_against_the_effective_maps():
     }
     found = findings(outcomes)
     (axes,) = plots.figures(found, SETTINGS["plain"])["effective"].axes
-    assert tuple(text.get_text() for text in axes.texts) == names
+    assert tuple(text.get_text() for text in axes.texts) == names[::-1]  # the best first
     crosses = [line.get_xydata()[0] for line, *_ in axes.containers]
     expected = [
         (x.end["effective_maps"].mean(), x.accuracy.mean()) for x in found.values()
@@ -188,6 +189,19 @@ def test_accuracy_is_shown_against_the_effective_maps():
     assert "correlation +1.00" in axes.get_title()
     few = findings(dict(list(outcomes.items())[:2]))
     assert "effective" not in plots.figures(few, SETTINGS["plain"])
+
+
+def test_names_of_crosses_that_are_close_do_not_hide_each_other():
+    close = {"paper_init": BASE, "decay": np.add(BASE, 0.01).tolist()}
+    figure = plots.against_effective(findings(outcomes_of(none=BASE, **close)))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 3
+    for one, other in itertools.combinations(boxes, 2):
+        assert abs(one.y0 - other.y0) > 0.7 * one.height
+    assert axes.texts[0].get_text() == "decay"  # the best is on top
+    assert boxes[0].y0 == max(box.y0 for box in boxes)
 
 
 def test_layers_go_from_before_training_to_after():
