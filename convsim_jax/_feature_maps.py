@@ -145,7 +145,7 @@ def _mean_absolute_cosine(maps: jax.Array, center: bool) -> jax.Array:
         energy = jnp.where(energy > rounding, energy, 0.0)  # of a constant map
     pixels = pixels * inverse_sqrt(energy)
     cosines = jnp.einsum("bpi,bpj->bij", pixels, pixels, precision=lax.Precision.HIGHEST)
-    return _sum_over_pairs(jnp.abs(cosines)) / (batch * M * (M - 1))
+    return jnp.abs(_without_diagonal(cosines)).sum() / (batch * M * (M - 1))
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -155,10 +155,8 @@ def _decorrelation(maps: jax.Array, groups: int, axis_name: Hashable | None) -> 
     return square / (groups * max(size * (size - 1), 1))
 
 
-def _sum_over_pairs(matrices: jax.Array) -> jax.Array:
-    """The sum of all entries that are not on the diagonal of a matrix."""
-    others = 1.0 - jnp.eye(matrices.shape[-1], dtype=matrices.dtype)
-    return jnp.sum(matrices * others[None])
+def _without_diagonal(matrices: jax.Array) -> jax.Array:
+    return matrices * (1.0 - jnp.eye(matrices.shape[-1], dtype=matrices.dtype))[None]
 
 
 @partial(jax.jit, static_argnums=1)
@@ -189,7 +187,7 @@ def _of_maps(
 def _moments(
     pixels: jax.Array, axis_name: Hashable | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Correlations of pixels `(n, groups, m)`, sound at any scale and mean.
+    """Correlations of pixels `(n, groups, m)`, sound if their sum is finite.
 
     Beside them the centered pixels, scaled to a range of 1, by how much they are scaled,
     and what scales them further to unit norm; 0 for maps that are constant but for
@@ -231,7 +229,7 @@ def _squares(
     """The sum of all squared correlations of two channels; how many are not constant."""
     correlation, _, _, norm = _moments(pixels, axis_name)
     varied = jnp.sum(norm > 0, dtype=norm.dtype)
-    return _sum_over_pairs(jnp.square(correlation)), varied
+    return jnp.square(_without_diagonal(correlation)).sum(), varied
 
 
 @_squares.defjvp
@@ -247,7 +245,7 @@ def _derivative(
     """
     correlation, centered, scale, norm = _moments(*primals, axis_name)
     one = jnp.eye(correlation.shape[-1], dtype=correlation.dtype)[None]
-    others = correlation * (1 - one)
+    others = _without_diagonal(correlation)
     square = jnp.square(others).sum(-1)
     weights = 4 * (others - one * square[:, None]) * norm[:, :, None]
     weights = weights * (norm * scale)[:, None]
