@@ -75,6 +75,7 @@ class Intervention(NamedTuple):
         tunes: the part that a study tunes; or its own learning rates.
         control: the intervention that changes the norms alone as this one does.
         optimizer: in place of the one that the options say.
+        after: the method with whose tuned learning rate it begins; None: the baseline.
     """
 
     role: Role
@@ -84,6 +85,7 @@ class Intervention(NamedTuple):
     tunes: Literal["before", "during", "rate"] = "before"
     control: str | None = None
     optimizer: Literal["muon"] | None = None
+    after: str | None = None
 
     @property
     def tried(self) -> tuple[float, ...]:
@@ -280,6 +282,9 @@ INTERVENTIONS: dict[str, Intervention] = {
         tunes="rate",
         optimizer="muon",
     ),
+    "decorrelate+muon": decorrelating(
+        "decorrelate, with Muon in place of the optimizer", Decorrelation()
+    )._replace(optimizer="muon", after="muon"),
     "decay": Intervention(
         "control",
         "weight decay of the conv kernels",

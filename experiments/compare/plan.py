@@ -3,7 +3,8 @@
 Where strengths are fixed, there is one of each intervention. Otherwise each, the baseline
 too, is given six trials to choose by: the baseline that many learning rates; the others
 four strengths at the baseline's best rate, and then the best strength at the next lower
-and the next higher rate. Where the baseline decays the kernels, it is tuned as the others
+and the next higher rate. What is tried with an optimizer of its own begins with what was
+chosen for that alone. Where the baseline decays the kernels, it is tuned as the others
 are, and they begin with its decay. A setting whose trials take minutes may say that the
 others try three values at the baseline's rate alone. Trials that choose come first, and
 are scored on the validation images. What was chosen is trained again, from other seeds,
@@ -37,7 +38,8 @@ def next_trial(
     seeds are trained alone, the trials that are reported take turns. `chosen` are the
     strengths of another setting, if this one takes them from there.
     """
-    first = () if setting.fixed else (setting.baseline,)
+    after = [INTERVENTIONS[method].after or setting.baseline for method in methods]
+    first = () if setting.fixed else (setting.baseline, *after)
     missing = [
         (trial, seeds)
         for method in (*first, *methods)
@@ -84,21 +86,20 @@ def trials_of(
     def done(trials: list[Trial]) -> bool:
         return not any(seeds_missing(setting, trial, outcomes) for trial in trials)
 
-    def then_beside(trials: list[Trial]) -> list[Trial]:
+    def then_beside(trials: list[Trial], rates: tuple[float, ...]) -> list[Trial]:
         """And the best at the rates beside its own."""
         if not done(trials):
             return trials
         found = best(trials, outcomes)
-        rates = neighbours(found.learning_rate, setting.learning_rates)
-        return trials + [found._replace(learning_rate=rate) for rate in rates]
+        beside = neighbours(found.learning_rate, rates)
+        return trials + [found._replace(learning_rate=rate) for rate in beside]
 
-    start = Trial("validation", setting.baseline, 0.0, 0.0)
+    start, rates = Trial("validation", setting.baseline, 0.0, 0.0), setting.learning_rates
     if setting.decays:
-        middle = setting.learning_rates[len(setting.learning_rates) // 2]
-        start = start._replace(learning_rate=middle)
-        trials = then_beside([start._replace(strength=x) for x in setting.decays])
+        start = start._replace(learning_rate=rates[len(rates) // 2])
+        trials = then_beside([start._replace(strength=x) for x in setting.decays], rates)
     else:
-        trials = [start._replace(learning_rate=x) for x in setting.learning_rates]
+        trials = [start._replace(learning_rate=x) for x in rates]
     if method != setting.baseline:
         if not done(trials):
             return []
@@ -108,13 +109,18 @@ def trials_of(
             known = method in chosen
             trial = Trial("test", method, chosen.get(method, 0.0), rate, decay)
             return [trial] if known else []
+        if one.after:
+            *_, last = trials_of(one.after, setting, outcomes, chosen)
+            if last.split == "validation":
+                return []
+            rate, rates = last.learning_rate, INTERVENTIONS[one.after].tried
         tried = setting.tried.get(method, one.tried)
         if one.tunes == "rate":
             trials = [Trial("validation", method, 0.0, x, decay) for x in tried]
         else:
             trials = [Trial("validation", method, x, rate, decay) for x in tried]
             if method not in setting.tried:
-                trials = then_beside(trials)
+                trials = then_beside(trials, rates)
     if done(trials):
         trials.append(best(trials, outcomes)._replace(split="test"))
     return trials

@@ -197,8 +197,9 @@ SETTINGS: dict[str, Setting] = {
         (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
         REGULARIZERS,
     ),
-    # The last five methods, the loss in few steps and of more and of fewer images, were
-    # written before any of their scores: what they cost is known, what they gain not.
+    # Five methods, the loss in few steps and of more and of fewer images, were written
+    # before any of their scores: what they cost is known, what they gain not. So was the
+    # last, for whoever trains with Muon: is there something left to gain?
     "decayed": Setting(
         "batch-norm beyond a weight decay of the convs that is tuned first",
         CIFAR,
@@ -207,7 +208,7 @@ SETTINGS: dict[str, Setting] = {
             """decay decorrelate scale-free-norm-init muon decorrelate-own
             decorrelate+scale-free-norm-init paper-reg decorrelate-every-4
             decorrelate-every-16 decorrelate-whole-batch decorrelate-eighth
-            decorrelate-sixteenth"""
+            decorrelate-sixteenth decorrelate+muon"""
         ),
         decays=(0.01, 0.03, 0.1, 0.3),
     ),

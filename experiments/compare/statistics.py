@@ -152,12 +152,13 @@ def at_end(trial: Trial, outcomes: Outcomes) -> bool:
 
 
 def rate_at_end(trial: Trial, outcomes: Outcomes, baseline: str) -> bool:
-    """Whether no learning rate beyond it was tried, of it or of the baseline.
+    """Whether no learning rate beyond it was tried, of it or of what it began with.
 
     Muon's are its own.
     """
-    own = INTERVENTIONS[trial.method].tunes == "rate"
-    names = {trial.method} if own else {trial.method, baseline}
+    one = INTERVENTIONS[trial.method]
+    first = trial.method if one.tunes == "rate" else one.after or baseline
+    names = {trial.method, first}
     rates = {other.learning_rate for other in tries(outcomes, *names)}
     return is_end(trial.learning_rate, rates)
 

@@ -138,6 +138,20 @@ def test_a_setting_may_choose_a_decay_first_which_all_others_have_besides():
     ]
 
 
+def test_what_has_an_optimizer_of_its_own_begins_with_the_rate_chosen_for_that():
+    def score(trial):
+        return 60.0 - abs(trial.learning_rate - 0.04) - abs(trial.strength - 0.3)
+
+    name = "decorrelate+muon"
+    done = list(run(replace(DECAYING, tried={}), score, methods=(name,)))
+    assert [x for x in done if x.method == name] == [
+        *(validation(name, x, 0.04, 0.3) for x in INTERVENTIONS[name].tried),
+        *(validation(name, 0.3, x, 0.3) for x in (0.02, 0.08)),  # beside Muon's
+        Trial("test", name, 0.3, 0.04, 0.3),
+    ]
+    assert Trial("test", "muon", 0.0, 0.04, 0.3) in done
+
+
 def test_seeds_that_are_trained_alone_take_turns():
     outcomes, order = run(DECAYING, lambda trial: trial.learning_rate), []
     outcomes = {x: y for x, y in outcomes.items() if x.split == "validation"}

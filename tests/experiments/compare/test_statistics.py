@@ -262,6 +262,8 @@ def test_a_strength_at_an_end_is_told(strength, end):
         ("decay", 0.08, True),
         ("muon", 0.02, True),  # of its own rates
         ("muon", 0.04, False),
+        ("decorrelate+muon", 0.04, False),  # of Muon's, with which it began
+        ("decorrelate+muon", 0.02, True),
     ],
 )
 def test_a_learning_rate_at_an_end_is_told(name, rate, end):
