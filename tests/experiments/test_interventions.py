@@ -312,6 +312,14 @@ def test_the_baseline_and_muon_leave_kernels_alone():
     assert INTERVENTIONS["muon"].tuned(0.0) == INTERVENTIONS["muon"]
 
 
+def test_what_begins_after_another_has_its_optimizer():
+    for one in INTERVENTIONS.values():
+        if one.after is not None:
+            before = INTERVENTIONS[one.after]
+            assert (before.tunes, before.optimizer) == ("rate", one.optimizer)
+    assert INTERVENTIONS["decorrelate+muon"].after == "muon"
+
+
 @pytest.mark.parametrize("name", INTERVENTIONS)
 def test_what_is_tuned_and_what_it_is_compared_with(name):
     one = INTERVENTIONS[name]
