@@ -20,6 +20,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _programs_are_kept(tmp_path_factory):
+    """What an earlier test compiled is not compiled again; of one process, of one run."""
+    directory = tmp_path_factory.mktemp("programs")
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
 @pytest.fixture(autouse=True)
 def _strict_jax():
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
