@@ -38,11 +38,11 @@ def next_trial(
     seeds are trained alone, the trials that are reported take turns. `chosen` are the
     strengths of another setting, if this one takes them from there.
     """
-    after = [INTERVENTIONS[method].after or setting.baseline for method in methods]
+    after = [one for method in methods if (one := INTERVENTIONS[method].after)]
     first = () if setting.fixed else (setting.baseline, *after)
     missing = [
         (trial, seeds)
-        for method in (*first, *methods)
+        for method in dict.fromkeys((*first, *methods))
         for trial in trials_of(method, setting, outcomes, chosen or {})
         if (seeds := seeds_missing(setting, trial, outcomes))
     ]
