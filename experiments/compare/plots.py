@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import textalloc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
@@ -151,27 +152,39 @@ def effective(one: Finding) -> np.ndarray:
 def against_effective(found: Findings) -> Figure:
     """Accuracy against the effective maps after training: a cross a method."""
     figure, (axes,) = blank((1, 1), (7.5, 4.6))
-    crosses: list[tuple[float, float, str, str]] = []
-    for name, one in found.items():
-        colour = ROLES[INTERVENTIONS[name].role]
+    bars: list[np.ndarray] = []  # `(2, 2)`: x, then y, of both ends
+    for one in found.values():
+        colour = ROLES[INTERVENTIONS[one.name].role]
         across, up = (interval(x) for x in (effective(one), one.accuracy[one.finished]))
-        at, many = (across.mean, up.mean), sum(one.finished) >= ENOUGH
-        reach = {"xerr": across.reach, "yerr": up.reach} if many else {}
-        axes.errorbar(*at, **reach, fmt="o", color=colour, markersize=4)
-        crosses.append((up.mean, across.mean, name, colour))
+        at, reach = np.transpose([across, up])
+        if sum(one.finished) < ENOUGH:
+            reach = np.zeros(2)
+        axes.errorbar(*at, *reach[::-1], fmt="o", color=colour, markersize=4, linewidth=1)
+        bars += [at[:, None] + np.outer(way, [-1, 1]) for way in np.diag(reach)]
     axes.set(xlabel="effective maps after training, of all", ylabel="accuracy %")
     rank = correlations(found).get(("effective_maps", "end"))
     of_ranks = f"; Spearman's correlation {told(rank)}" if rank else ""
     axes.set_title(described(found, "seeds' mean", ", 95 % interval") + of_ranks, size=9)
-    axes.margins(x=0.25)  # names have room
-    placed: list[tuple[float, float]] = []  # in points
-    for up_to, along, name, colour in sorted(crosses, reverse=True):
-        x, y = axes.transData.transform((along, up_to)) * 72 / figure.dpi
-        lowest = min([b for a, b in placed if abs(a - x) < 4 * len(name)], default=y + 9)
-        placed.append((x, min(y, lowest - 9)))  # below those that it would hide
-        offset = (4, 4 + placed[-1][1] - y)
-        above = {"xytext": offset, "textcoords": "offset points"}
-        axes.annotate(name, (along, up_to), size=7, color=colour, **above)
+    axes.margins(x=0.15)  # names have room
+    x, y = np.mean(bars[::2], axis=2).T
+    textalloc.allocate(
+        axes,
+        x,
+        y,
+        list(found),
+        x_scatter=x,
+        y_scatter=y,
+        x_lines=[ends[0] for ends in bars],
+        y_lines=[ends[1] for ends in bars],
+        textsize=7,
+        textcolor=[ROLES[INTERVENTIONS[name].role] for name in found],
+        linecolor="0.6",
+        linewidth=0.5,
+        min_distance=0.01,
+        max_distance=0.3,
+        avoid_label_lines_overlap=True,
+        avoid_crossing_label_lines=True,
+    )
     return figure
 
 

@@ -180,7 +180,7 @@ def test_accuracy_is_shown_against_the_effective_maps():
     }
     found = findings(outcomes)
     (axes,) = plots.figures(found, SETTINGS["plain"])["effective"].axes
-    assert tuple(text.get_text() for text in axes.texts) == names[::-1]  # the best first
+    assert sorted(text.get_text() for text in axes.texts) == sorted(names)
     crosses = [line.get_xydata()[0] for line, *_ in axes.containers]
     expected = [
         (x.end["effective_maps"].mean(), x.accuracy.mean()) for x in found.values()
@@ -192,16 +192,17 @@ def test_accuracy_is_shown_against_the_effective_maps():
 
 
 def test_names_of_crosses_that_are_close_do_not_hide_each_other():
-    close = {"paper_init": BASE, "decay": np.add(BASE, 0.01).tolist()}
+    close = {
+        name: np.add(BASE, 0.01 * place).tolist()
+        for place, name in enumerate(("paper_init", "decay", "muon", "shrunk"))
+    }
     figure = plots.against_effective(findings(outcomes_of(none=BASE, **close)))
     figure.draw_without_rendering()
     (axes,) = figure.axes
     boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) == 3
+    assert len(boxes) == 5
     for one, other in itertools.combinations(boxes, 2):
-        assert abs(one.y0 - other.y0) > 0.7 * one.height
-    assert axes.texts[0].get_text() == "decay"  # the best is on top
-    assert boxes[0].y0 == max(box.y0 for box in boxes)
+        assert not one.overlaps(other)
 
 
 def test_layers_go_from_before_training_to_after():
