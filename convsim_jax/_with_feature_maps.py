@@ -10,6 +10,7 @@ from convsim_jax._conv_layers import trace, uses
 from convsim_jax._layers import ConvLayer
 from convsim_jax._paths import numbered
 from convsim_jax._taps import evaluate
+from convsim_jax._trace import shape_of
 
 
 def with_feature_maps(
@@ -21,8 +22,8 @@ def with_feature_maps(
     """The same function, which returns the maps of its conv layers as well.
 
     The function is traced and its program evaluated, under `jit`, `grad` and `vmap` too.
-    Layers may be inside `jit`, `checkpoint`, `scan` and `cond`: those of a scan have maps
-    `(length, batch, ...)`, and those of a branch that is not taken have maps of zeros.
+    Layers may be inside `jit`, `checkpoint`, `scan` and `cond`; those of a branch that is
+    not taken have maps of zeros.
 
     Args:
       apply: A function of parameters and more, as in `conv_layers`.
@@ -35,8 +36,8 @@ def with_feature_maps(
       A function of the same arguments. It returns the output and, by the path that
       `conv_layers` gives to its kernel, the maps of each layer in order of use: what its
       convolution puts out, with its bias, before any normalization or activation, of
-      shape `(batch, *spatial, M)`. A kernel that is applied again has an entry for each
-      time: `"conv/kernel"`, `"conv/kernel#2"` and so on.
+      shape `(batch, *spatial, M)`. A kernel that is applied again, or scanned, has an
+      entry for each time: `"conv/kernel"`, `"conv/kernel#2"` and so on.
 
     Raises:
       ValueError: When called, if no convolution has a kernel that comes from the
@@ -60,21 +61,28 @@ def with_feature_maps(
     def with_maps(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, jax.Array]]:
         params, *others = args
         traced = trace(apply, params, others, kwargs)
-        times: Counter[str] = Counter()
-        taps = {
-            convolution.position: numbered(layer.path, times)
+        labels: Counter[str] = Counter()
+        taken = [
+            (convolution, layer.path, numbered(layer.path, labels))
             for convolution, layer in uses(traced)
             if isinstance(layer, ConvLayer) and (wanted is None or layer.path in wanted)
-        }
-        if not taps:
+        ]
+        if not taken:
             raise ValueError(
                 "apply has no convolution whose kernel comes from a leaf of params"
                 if wanted is None
                 else f"layers are {', '.join(sorted(wanted)) or 'none'}; expected some "
                 "that apply has"
             )
-        results, maps = evaluate(traced.program, taps, stop_gradient, *traced.arrays)
-        output = jax.tree.unflatten(jax.tree.structure(traced.output), results)
-        return output, {path: maps[path] for path in taps.values()}
+        taps = {convolution.position: label for convolution, _, label in taken}
+        results, found = evaluate(traced.program, taps, stop_gradient, *traced.arrays)
+        maps: dict[str, jax.Array] = {}
+        times: Counter[str] = Counter()
+        for convolution, path, label in taken:
+            passes = found[label]  # of the scans that it is in, one after the other
+            rank = len(shape_of(convolution.equation.outvars[0]))
+            for each in passes.reshape(-1, *passes.shape[passes.ndim - rank :]):
+                maps[numbered(path, times)] = each
+        return jax.tree.unflatten(jax.tree.structure(traced.output), results), maps
 
     return with_maps

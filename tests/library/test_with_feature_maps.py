@@ -85,16 +85,34 @@ def with_own(params, x, cut):
 
 
 def looped(params, x, cut, activation=jnp.tanh):
-    maps = []
-    for kernel in params["stack"]:
-        maps.append(convolve(cut(x), kernel))
-        x = activation(maps[-1])
-    return x, {"stack": jnp.stack(maps)}
+    maps = {}
+    for name, kernel in zip(
+        ["stack", "stack#2", "stack#3"], params["stack"], strict=True
+    ):
+        maps[name] = convolve(cut(x), kernel)
+        x = activation(maps[name])
+    return x, maps
 
 
 def scanned(params, x, wrap=lambda f: f, activation=jnp.tanh, **options):
     step = wrap(lambda x, kernel: (activation(convolve(x, kernel)), None))
     return jax.lax.scan(step, x, params["stack"], **options)[0]
+
+
+def nested(params, x):
+    """A scan of scans, of the same kernels."""
+
+    def twice(x, _):
+        return scanned(params, x), None
+
+    return jax.lax.scan(twice, x, None, length=2)[0]
+
+
+def looped_twice(params, x, cut):
+    x, first = looped(params, x, cut)
+    x, second = looped(params, x, cut)
+    later = {f"stack#{n}": maps for n, maps in enumerate(second.values(), 4)}
+    return x, first | later
 
 
 def forward(by_hand):
@@ -107,6 +125,7 @@ NETWORKS = {
     "applied again": (forward(again), again),
     "scan": (scanned, looped),
     "unrolled scan": (partial(scanned, unroll=2), looped),
+    "scan of scans": (nested, looped_twice),
     "scan of remat": (partial(scanned, wrap=jax.checkpoint), looped),
     "scan of convolutions alone": (
         partial(scanned, activation=linear),
