@@ -286,22 +286,27 @@ def test_decay_with_an_initialization_is_the_one_and_then_the_other(name):
 
 @pytest.mark.parametrize("name", OF_MAPS)
 def test_what_decorrelates_maps_adds_nothing_to_kernels_that_no_map_is_known_of(name):
+    """It sees one image in four, or in as many as its name says."""
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(added(name, 1.0)))
+    parts = {"whole-batch": 1, "eighth": 8, "sixteenth": 16}
+    steps = {"every-4": 4, "every-16": 16}
     generator = np.random.default_rng(0)
     maps = {
         str(M): np.float32(
-            generator.normal(size=(2, 5, M)) + generator.normal(size=(2, 5, 1))
+            generator.normal(size=(32, 20, M)) + generator.normal(size=(32, 20, 1))
         )
         for M in (2, 4)
     }
-    expected = 0.0
+    how, expected = name.removeprefix("decorrelate-"), 0.0
     for layer in maps.values():
-        squares = np.corrcoef(layer.reshape(-1, layer.shape[-1]).T) ** 2
+        seen = layer[:: parts.get(how, 4)].reshape(-1, layer.shape[-1])
+        squares = np.corrcoef(seen.T) ** 2
         pairs = oracle.pairs_of(len(squares), "all")
         expected += np.mean([squares[i, j] for i, j in pairs])
     value = INTERVENTIONS[name].during.loss.of_maps(maps)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    assert INTERVENTIONS[name].during.loss.own == name.endswith("own")
+    loss = INTERVENTIONS[name].during.loss
+    assert (loss.own, loss.every) == (how == "own", steps.get(how, 1))
 
 
 def test_the_baseline_and_muon_leave_kernels_alone():

@@ -198,6 +198,22 @@ def test_what_is_reported_is_scored_under_noise_and_blur(regularized):
         assert getattr(score, name) == pytest.approx(np.mean(scores), abs=1e-3)
 
 
+def test_what_is_reported_has_an_expected_calibration_error(regularized):
+    """By plain loops: 15 bins of confidence, weighted by how many images they hold."""
+    _, params, *_ = plain(SEEDS_FROM, 0.2, 0.01)
+    logits = oracle.float64(logits_of(params, PIXELS[2]))
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    bins = [[] for _ in range(15)]
+    for chance, label in zip(chances, TEST.labels, strict=True):
+        hit = float(chance.argmax() == label)
+        bins[min(int(chance.max() * 15), 14)].append((chance.max(), hit))
+    gaps = [abs(np.sum(np.array(one)[:, 0] - np.array(one)[:, 1])) for one in bins if one]
+    expected = 100 * sum(gaps) / len(TEST.labels)
+    score = regularized.scores[0]
+    assert score.calibration == pytest.approx(expected, abs=1e-2)
+    assert abs(expected - score.accuracy) > 1  # which could be mistaken for it
+
+
 def test_layers_are_measured_before_in_the_middle_and_after(regularized):
     moments = [(row.seed, row.epoch) for row in regularized.layers]
     seeds = (SEEDS_FROM, SEEDS_FROM + 1)

@@ -64,6 +64,15 @@ def test_strength_and_data_are_noted(finished):
     assert settled["dataset"]["class_names"] == [str(digit) for digit in range(10)]
 
 
+def test_widths_from_a_run_are_those_that_it_has_effective(finished, tmp_path):
+    maps = read(finished, "results.json")["end"]["effective_before"]
+    expected = np.ceil(np.mean(maps, axis=0)).astype(int).tolist()
+    assert main(replace(CONFIG, width=1.0, widths_from=finished, output=tmp_path)) == 0
+    with np.load(tmp_path / "kernels.npz") as arrays:
+        widths = [arrays[f"end/Conv_{place}/kernel"].shape[-1] for place in range(3)]
+    assert widths == expected
+
+
 def test_a_run_whose_images_changed_is_refused(tmp_path):
     images, folder = tmp_path / "images", tmp_path / "run"
     pictures, _ = examples(8)
