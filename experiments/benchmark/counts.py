@@ -14,6 +14,7 @@ import convsim_jax as cs
 from experiments.benchmark import networks
 from experiments.benchmark.accelerators import compiled_for, devices
 from experiments.benchmark.networks import Shape
+from experiments.benchmark.parts import DECORRELATED
 from experiments.benchmark.updates import (
     LOSSES,
     RECOMMENDED,
@@ -32,7 +33,7 @@ PROGRAMS = (SGD, *LOSSES)
 STEPS: dict[str, tuple[str, Decorrelation | None]] = {
     SGD: (SGD, None),
     RECOMMENDED: (RECOMMENDED, None),
-    "maps decorrelated": (SGD, Decorrelation()),
+    DECORRELATED: (SGD, Decorrelation()),
 }
 LAYOUTS = (ALONE, "4 chips, data-parallel", SHARDED)
 

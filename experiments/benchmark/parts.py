@@ -16,11 +16,12 @@ from experiments.benchmark.updates import (
     transformations,
     update,
 )
+from experiments.losses import Decorrelation
 from experiments.models.convolution import compiler_options
 
 Clock = Callable[[Mapping[str, Program]], dict[str, Timing]]
 Rows = list[dict[str, Any]]
-STEP = "training step"
+STEP, DECORRELATED = "training step", "maps decorrelated"
 
 
 def kernels(name: str, clock: Clock, *, torch: bool) -> Rows:
@@ -34,13 +35,18 @@ def kernels(name: str, clock: Clock, *, torch: bool) -> Rows:
 
 
 def training(name: str, batch_size: int, clock: Clock) -> Rows:
-    """A step of training a network; its update alone; that with a loss added."""
+    """A step of training a network, also with a loss of its maps; its update alone.
+
+    And that update with a loss of the kernels.
+    """
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     optimizer = sgd(optax.identity())
     network = networks.random_arrays(networks.network(name, optimizer))
     batch = networks.random_arrays(networks.batch_of(name, batch_size))
-    step = networks.step_of(name, optimizer, dtype)
-    programs = {STEP: compiled(step, network, batch, options=compiler_options())}
+    programs = {}
+    for program, of_maps in (STEP, None), (DECORRELATED, Decorrelation()):
+        step = networks.step_of(name, optimizer, dtype, of_maps)
+        programs[program] = compiled(step, network, batch, options=compiler_options())
     weights = network.variables["params"]
     programs |= updates(weights, (SGD, ALL_PAIRS, RECOMMENDED))
     about = {"batch_size": batch_size, "dtype": dtype}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from experiments.benchmark.parts import STEP
+from experiments.benchmark.parts import DECORRELATED, STEP
 from experiments.benchmark.torch_programs import SGD as TORCH_SGD
 from experiments.benchmark.updates import SGD
 from experiments.table import aligned
@@ -55,12 +55,13 @@ def kernels_table(name: str, rows: Rows) -> str:
 
 
 def training_table(name: str, rows: Rows) -> str:
-    """What the update takes of a step of training, and a loss beside it."""
+    """What the update takes of a step of training, and losses beside that."""
     median = {row["program"]: row["median"] for row in rows}
     step, update = median[STEP], median[SGD]
+    without = {STEP: 0.0, SGD: 0.0, DECORRELATED: step}
 
     def seconds(row: dict) -> float:
-        return row["median"] - (0 if row["program"] in (STEP, SGD) else update)
+        return row["median"] - without.get(row["program"], update)
 
     columns: Columns = {
         "ms": lambda row: 1e3 * seconds(row),

@@ -8,6 +8,7 @@ from experiments import command_line
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import accelerators, counts, networks, parts, report, updates
 from experiments.benchmark.__main__ import Config
+from experiments.benchmark.parts import DECORRELATED, STEP
 from experiments.benchmark.updates import LOSSES, PENALTIES, SGD
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -62,10 +63,17 @@ def test_a_run_of_training_alone(monkeypatch, tmp_path, capsys, relaxed_jax):
     assert run(*argv, "--output", str(tmp_path)) == 0
     rows = json.loads((tmp_path / "training-cnn.json").read_text())
     names = [row["program"] for row in rows]
-    assert names == ["training step", SGD, "all pairs", "scale-free cross-channel"]
+    assert names == [STEP, DECORRELATED, SGD, "all pairs", "scale-free cross-channel"]
     assert {row["weights"] for row in rows} == {113_962}
     table = report.training_table("cnn", rows)
     assert table in capsys.readouterr().out
+    made_up = [
+        dict(rows[0], program=name, median=seconds)
+        for name, seconds in ((STEP, 0.2), (DECORRELATED, 0.23), (SGD, 0.001))
+    ]
+    lines = report.training_table("cnn", [*made_up, dict(rows[-1], median=0.002)])
+    told = [line.split()[-2:] for line in lines.splitlines() if "%" in line]
+    assert [share for *_, share in told[1:]] == ["15.00%", "0.50%", "0.50%"]
 
 
 def test_pytorch_is_left_out_where_it_is_not_to_be_measured(tiny):
