@@ -8,55 +8,85 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.compare.settings import SETTINGS
+
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-LINES = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in PAGE.splitlines()
-    if line.startswith("|") and "---" not in line
-]
+README, PAGE = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md")
+)
 FIGURE = re.compile(r"[+-]?\d+\.\d+ ± \d+\.\d+")
+LESS = re.compile("`(.+)` less `(.+)`")
+MEASURES = {"under noise": "noise", "under blur": "blur", "calibration": "calibration"}
 
 
-def accuracies(setting, method):
-    """Test accuracy by seed, read here and nowhere else."""
-    path = ROOT / "experiments" / "results" / setting / "trials.csv"
-    return {
-        row["seed"]: float(row["accuracy"])
-        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        if (row["split"], row["method"]) == ("test", method)
-    }
+def rows_of(setting, method, name="trials"):
+    """The rows of the tests of a method, read here and nowhere else."""
+    path = ROOT / "experiments" / "results" / setting / f"{name}.csv"
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+        if (row["split"], row["method"]) == ("test", method):
+            yield row
 
 
-def difference(setting, ours, theirs):
-    """As the page has it: mean and interval of equal seeds, or nothing."""
-    ours, theirs = accuracies(setting, ours), accuracies(setting, theirs)
+def difference(setting, ours, theirs, measure="accuracy"):
+    """As the page has it: mean and interval of equal seeds; nothing of fewer than two."""
+    ours, theirs = (
+        {r["seed"]: float(r[measure]) for r in rows_of(setting, method) if r[measure]}
+        for method in (ours, theirs)
+    )
     points = np.array([ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()])
-    if not points.size:
+    if points.size < 2:
         return ""
     interval = stats.t.ppf(0.975, points.size - 1) * stats.sem(points)
     return f"{points.mean():+.2f} ± {interval:.2f}"
 
 
+def effective(setting, method):
+    """Effective maps after training, a fraction, before the activation and after it."""
+    names = ("effective_before", "effective_after")
+    rows = [row for row in rows_of(setting, method, "layers") if row[names[0]]]
+    end = max((row["epoch"] for row in rows), key=int, default=None)
+    last = [row for row in rows if row["epoch"] == end]
+    means = (np.mean([float(row[name]) for row in last]) for name in names)
+    return " / ".join(f"{mean:.2f}" for mean in means) if last else ""
+
+
+def tables(page):
+    """Of each the cells of its lines, the first one its head."""
+    for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        lines = [line.strip("|").split("|") for line in block.splitlines()]
+        head, _, *body = [[cell.strip() for cell in line] for line in lines]
+        yield head, body
+
+
 def figures():
-    """All of the tables, as (setting, ours, theirs, what stands there)."""
-    for first, *cells in LINES:
-        if first == "setting":
-            head = [re.fullmatch("`(.+)` less `(.+)`", cell).groups() for cell in cells]
-        else:
-            for names, cell in zip(head, cells, strict=True):
-                yield first, *names, cell
+    """All of the tables: where it stands, what stands there, and what should."""
+    for (first, *head), body in tables(PAGE):
+        for setting, *cells in body:
+            for column, stated in zip(head, cells, strict=True):
+                if pair := LESS.fullmatch(first):
+                    expected = difference(setting, *pair.groups(), MEASURES[column])
+                elif first == "effective maps":
+                    expected = effective(setting, column.strip("`"))
+                else:
+                    expected = difference(setting, *LESS.fullmatch(column).groups())
+                yield f"{setting}: {first}, {column}", stated, expected
+    for (_, *head), body in tables(README):
+        for line, *cells in body:
+            (setting,) = re.findall("`(.+)`", line)
+            for column, stated in zip(head, cells, strict=True):
+                (method,) = re.findall("`(.+)`", column)
+                expected = difference(setting, method, SETTINGS[setting].baseline)
+                yield f"README: {setting}, {method}", stated, expected
 
 
-@pytest.mark.parametrize("figure", [*figures()], ids=lambda figure: "-".join(figure[:3]))
+@pytest.mark.parametrize("figure", [*figures()], ids=lambda figure: figure[0])
 def test_a_figure_is_that_of_the_trials(figure):
-    *names, stated = figure
-    assert stated == difference(*names)
+    _, stated, expected = figure
+    assert stated == expected
 
 
 def test_no_other_figure_has_an_interval():
-    in_tables = {stated for *_, stated in figures() if stated}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\n", " ")
-    elsewhere = FIGURE.findall(readme) + FIGURE.findall(PAGE)
+    in_tables = {stated for _, stated, _ in figures() if stated}
+    elsewhere = FIGURE.findall(README.replace("\n", " ")) + FIGURE.findall(PAGE)
     assert in_tables and elsewhere
     assert {f if f[0] in "+-" else f"+{f}" for f in elsewhere} <= in_tables

@@ -20,6 +20,7 @@ from experiments.fit import engine
 from experiments.interventions import INTERVENTIONS
 from experiments.options import Config as Training
 from tests.experiments.compare.outcomes import BASE, NAN, final, outcomes_of
+from tests.experiments.data.data_cases import as_records, examples, prepare
 
 METHODS = ("none", "control", "decay")
 SMALLEST = {
@@ -355,6 +356,24 @@ def test_a_setting_can_be_tried_out_with_results_of_their_own(
     assert run(*smaller, "--results", str(tmp_path)) == 0
     noted = json.loads((tmp_path / "small" / "config.json").read_text())["options"]
     assert (noted["train_size"], noted["epochs"], noted["batch_size"]) == (40, 2, 24)
+    assert no_training
+
+
+def test_cifar100_is_the_protocol_of_cifar10_on_images_that_are_prepared(
+    no_training, tmp_path, capsys
+):
+    results, prepared = tmp_path / "results", tmp_path / "prepared"
+    records = as_records(*examples(30))
+    prepare(prepared, {"train": records, "test": records}, name="cifar100")
+    where = ("--settings", "cifar100", "--methods", "decay", "--results", str(results))
+    assert run(*where, "--data-dir", str(tmp_path)) == 2
+    assert "'cifar100' is not prepared" in capsys.readouterr().err
+    assert run(*where, "--data-dir", str(prepared)) == 0
+    noted = json.loads((results / "cifar100" / "config.json").read_text())
+    assert noted["settled"]["dataset"]["sizes"] == {"train": 30, "test": 30}
+    like, ours = (replace(SETTINGS[x], summary="") for x in ("cifar10", "cifar100"))
+    config = replace(like.config, dataset="cifar100")
+    assert ours == replace(like, config=config, usual=False)
     assert no_training
 
 
