@@ -19,11 +19,15 @@ MEASURES = ("noise", "blur", "calibration")
 
 
 def rows_of(setting, method, name="trials"):
-    """The rows of the tests of a method, read here and nowhere else."""
+    """The rows of a method's tests, read here and nowhere else: of the last trial."""
     path = ROOT / "experiments" / "results" / setting / f"{name}.csv"
-    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
-        if (row["split"], row["method"]) == ("test", method):
-            yield row
+    rows = [
+        row
+        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+        if (row["split"], row["method"]) == ("test", method)
+    ]
+    tuned = [[row.get(x) for x in ("strength", "learning_rate", "decay")] for row in rows]
+    return [row for row, one in zip(rows, tuned, strict=True) if one == tuned[-1]]
 
 
 def difference(setting, ours, theirs, measure="accuracy"):
