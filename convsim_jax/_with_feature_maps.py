@@ -1,10 +1,12 @@
 """The feature maps of a network, of any framework, beside its output."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+from jax import lax
 
 from convsim_jax._conv_layers import trace, uses
 from convsim_jax._layers import ConvLayer
@@ -37,7 +39,8 @@ def with_feature_maps(
       `conv_layers` gives to its kernel, the maps of each layer in order of use: what its
       convolution puts out, with its bias, before any normalization or activation, of
       shape `(batch, *spatial, M)`. A kernel that is applied again, or scanned, has an
-      entry for each time: `"conv/kernel"`, `"conv/kernel#2"` and so on.
+      entry for each time: `"conv/kernel"`, `"conv/kernel#2"` and so on; those of a scan
+      stand together, by its index.
 
     Raises:
       ValueError: When called, if no convolution has a kernel that comes from the
@@ -79,10 +82,18 @@ def with_feature_maps(
         maps: dict[str, jax.Array] = {}
         times: Counter[str] = Counter()
         for convolution, path, label in taken:
-            passes = found[label]  # of the scans that it is in, one after the other
             rank = len(shape_of(convolution.equation.outvars[0]))
-            for each in passes.reshape(-1, *passes.shape[passes.ndim - rank :]):
+            for each in _passes(found[label], rank):
                 maps[numbered(path, times)] = each
         return jax.tree.unflatten(jax.tree.structure(traced.output), results), maps
 
     return with_maps
+
+
+def _passes(maps: jax.Array, rank: int) -> list[jax.Array]:
+    """The maps of each pass of the scans that a convolution is in."""
+    if maps.ndim == rank:
+        return [maps]
+    passes = math.prod(maps.shape[:-rank])
+    merged = maps.reshape(passes, *maps.shape[-rank:])
+    return [lax.index_in_dim(merged, n, keepdims=False) for n in range(passes)]

@@ -84,11 +84,12 @@ def with_own(params, x, cut):
     return b, {"a/kernel": a, "b/kernel": b}
 
 
-def looped(params, x, cut, activation=jnp.tanh):
-    maps = {}
-    for name, kernel in zip(
-        ["stack", "stack#2", "stack#3"], params["stack"], strict=True
-    ):
+NAMES = ["stack", "stack#2", "stack#3"]
+
+
+def looped(params, x, cut, activation=jnp.tanh, step=1):
+    maps = dict.fromkeys(NAMES)
+    for name, kernel in [*zip(NAMES, params["stack"], strict=True)][::step]:
         maps[name] = convolve(cut(x), kernel)
         x = activation(maps[name])
     return x, maps
@@ -125,6 +126,10 @@ NETWORKS = {
     "applied again": (forward(again), again),
     "scan": (scanned, looped),
     "unrolled scan": (partial(scanned, unroll=2), looped),
+    "scan from the last on": (
+        partial(scanned, reverse=True),
+        partial(looped, step=-1),
+    ),
     "scan of scans": (nested, looped_twice),
     "scan of remat": (partial(scanned, wrap=jax.checkpoint), looped),
     "scan of convolutions alone": (
@@ -154,6 +159,13 @@ def test_output_and_maps(name):
     assert list(maps) == list(expected[1])
     close((output, maps), expected)
     close(jax.jit(function)(params, X), expected)
+
+
+def test_a_batch_without_images_has_maps_without_images():
+    for name, shape in (("biases", (6, 5, 4)), ("scan", (6, 5, 3))):
+        apply, _ = NETWORKS[name]
+        _, maps = cs.with_feature_maps(apply)(parameters(), X[:0])
+        assert next(iter(maps.values())).shape == (0, *shape)
 
 
 @pytest.mark.slow
