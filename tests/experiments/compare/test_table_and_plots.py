@@ -180,7 +180,19 @@ def test_accuracy_is_shown_against_the_effective_maps():
     }
     found = findings(outcomes)
     (axes,) = plots.figures(found, SETTINGS["plain"])["effective"].axes
-    assert sorted(text.get_text() for text in axes.texts) == sorted(names)
+    for text in axes.texts:  # each is nearer to its own cross than to the others
+        one = found[text.get_text()]
+        assert text.get_color() == plots.ROLES[INTERVENTIONS[one.name].role]
+        box = text.get_window_extent()
+        from_cross = {}
+        for name, other in found.items():
+            at = other.end["effective_maps"].mean(), other.accuracy.mean()
+            apart = axes.transData.transform(at) - np.clip(
+                axes.transData.transform(at), box.p0, box.p1
+            )
+            from_cross[name] = np.linalg.norm(apart)
+        assert min(from_cross, key=from_cross.get) == one.name
+    assert len(axes.texts) == len(names)
     crosses = [line.get_xydata()[0] for line, *_ in axes.containers]
     expected = [
         (x.end["effective_maps"].mean(), x.accuracy.mean()) for x in found.values()
