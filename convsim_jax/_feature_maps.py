@@ -156,7 +156,9 @@ def _decorrelation(maps: jax.Array, groups: int, axis_name: Hashable | None) -> 
 
 
 def _without_diagonal(matrices: jax.Array) -> jax.Array:
-    return matrices * (1.0 - jnp.eye(matrices.shape[-1], dtype=matrices.dtype))[None]
+    # Not times 0: on CPUs XLA would compute the products anew in each sum of the result.
+    diagonal = jnp.eye(matrices.shape[-1], dtype=bool)[None]
+    return jnp.where(diagonal, jnp.zeros_like(matrices), matrices)
 
 
 @partial(jax.jit, static_argnums=1)
