@@ -50,7 +50,10 @@ def test_maps_are_those_of_the_layers(framework):
     (_, (output, maps)), slope = eqx.filter_jit(slope)(params)
     expected = eqx.filter_jit(apply)(params, IMAGES)
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-3)
-    shapes = {layer.path: (*layer.stack, *layer.outputs) for layer in layers}
+    shapes = {}
+    for layer in layers:  # an entry for each time
+        for time in range(layer.applications):
+            shapes[f"{layer.path}#{time + 1}" if time else layer.path] = layer.outputs
     assert {path: f.shape for path, f in maps.items()} == shapes
     kernels = cs.conv_kernels(slope, layers=layers)
     assert [path for path, kernel in kernels.items() if np.any(kernel)] == [last]
