@@ -26,7 +26,7 @@ Position: TypeAlias = tuple[int, ...]
 _CALLS = dict.fromkeys(("jit", "pjit", "closed_call", "core_call"), False)
 _CALLS |= dict.fromkeys(("checkpoint", "remat", "remat2"), True)
 Taps: TypeAlias = Mapping[Position, str]
-Evaluated: TypeAlias = tuple[list[Any], dict[str, jax.Array]]
+Evaluated: TypeAlias = tuple[list[Any], dict[str, list[jax.Array]]]
 
 
 def evaluate(
@@ -36,8 +36,8 @@ def evaluate(
 
     At a convolution that is its result, channels last and with the bias that is added to
     it, which with `stop_gradient` does not depend on its images; elsewhere an equation's
-    only result. Out of a `scan` it comes stacked, and zero out of a branch of `cond` that
-    is not taken.
+    only result. Each has a list of them: out of a `scan` one for each index, and zero out
+    of a branch of `cond` that is not taken.
 
     Raises:
       ValueError: A place is inside something out of which nothing can be handed.
@@ -53,7 +53,7 @@ def evaluate(
     def value(variable: Any) -> Any:
         return variable.val if isinstance(variable, Literal) else known[variable]
 
-    found: dict[str, jax.Array] = {}
+    found: dict[str, list[jax.Array]] = {}
     biases: dict[int, tuple[str, int]] = {}
     for number, equation in enumerate(jaxpr.eqns):
         operands = [value(variable) for variable in equation.invars]
@@ -62,7 +62,7 @@ def evaluate(
             (name,) = inside.values()
             compute = partial(_evaluated, jaxpr, equation)
             results, maps = convolved(compute, operands, *convolution, stop_gradient)
-            found[name] = maps
+            found[name] = [maps]
             if bias := bias_of(jaxpr, number, maps.shape[-1]):
                 biases[bias[0]] = name, bias[1]
         elif inside and () not in inside:
@@ -70,11 +70,12 @@ def evaluate(
             found |= more
         else:
             results = _evaluated(jaxpr, equation, operands)
-            found |= dict.fromkeys(inside.values(), results[0])
+            found |= {name: [results[0]] for name in inside.values()}
         if number in biases:
             name, operand = biases[number]
-            ones = (1,) * (found[name].ndim - 1)
-            found[name] = found[name] + jnp.reshape(operands[operand], (*ones, -1))
+            (maps,) = found[name]
+            ones = (1,) * (maps.ndim - 1)
+            found[name] = [maps + jnp.reshape(operands[operand], (*ones, -1))]
         known.update(zip(equation.outvars, results, strict=True))
         for variable in _variables(equation.invars):  # not to hold what is of no more use
             if last_use[variable] == number:
@@ -127,7 +128,15 @@ def _rebuilt(
             return results[: len(carry)], (results[len(carry) :], found)
 
         options = {key: params[key] for key in ("length", "reverse", "unroll")}
-        carry, (ys, found) = lax.scan(step, carry, xs, **options)
+        carry, (ys, stacked) = lax.scan(step, carry, xs, **options)
+        found = {
+            name: [
+                lax.index_in_dim(x, index, keepdims=False)
+                for index in range(options["length"])
+                for x in passes
+            ]
+            for name, passes in stacked.items()
+        }
         return [*carry, *ys], found
     if name == "cond":
         index, *operands = operands
@@ -138,8 +147,7 @@ def _rebuilt(
 
         def with_zeros(branch: Callable[..., Evaluated], *operands: Any) -> Evaluated:
             results, found = branch(*operands)
-            zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
-            return results, zeros | found
+            return results, jax.tree.map(jnp.zeros_like, shapes) | found
 
         return lax.switch(index, [partial(with_zeros, b) for b in branches], *operands)
     if name not in _CALLS:

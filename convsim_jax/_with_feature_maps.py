@@ -1,18 +1,15 @@
 """The feature maps of a network, of any framework, beside its output."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-from jax import lax
 
 from convsim_jax._conv_layers import trace, uses
 from convsim_jax._layers import ConvLayer
 from convsim_jax._paths import numbered
 from convsim_jax._taps import evaluate
-from convsim_jax._trace import shape_of
 
 
 def with_feature_maps(
@@ -66,7 +63,7 @@ def with_feature_maps(
         traced = trace(apply, params, others, kwargs)
         labels: Counter[str] = Counter()
         taken = [
-            (convolution, layer.path, numbered(layer.path, labels))
+            (convolution.position, layer.path, numbered(layer.path, labels))
             for convolution, layer in uses(traced)
             if isinstance(layer, ConvLayer) and (wanted is None or layer.path in wanted)
         ]
@@ -77,23 +74,13 @@ def with_feature_maps(
                 else f"layers are {', '.join(sorted(wanted)) or 'none'}; expected some "
                 "that apply has"
             )
-        taps = {convolution.position: label for convolution, _, label in taken}
+        taps = {position: label for position, _, label in taken}
         results, found = evaluate(traced.program, taps, stop_gradient, *traced.arrays)
         maps: dict[str, jax.Array] = {}
         times: Counter[str] = Counter()
-        for convolution, path, label in taken:
-            rank = len(shape_of(convolution.equation.outvars[0]))
-            for each in _passes(found[label], rank):
+        for _, path, label in taken:
+            for each in found[label]:
                 maps[numbered(path, times)] = each
         return jax.tree.unflatten(jax.tree.structure(traced.output), results), maps
 
     return with_maps
-
-
-def _passes(maps: jax.Array, rank: int) -> list[jax.Array]:
-    """The maps of each pass of the scans that a convolution is in."""
-    if maps.ndim == rank:
-        return [maps]
-    passes = math.prod(maps.shape[:-rank])
-    merged = maps.reshape(passes, *maps.shape[-rank:])
-    return [lax.index_in_dim(merged, n, keepdims=False) for n in range(passes)]

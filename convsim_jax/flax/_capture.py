@@ -118,9 +118,9 @@ class _Marker:
         _, found = evaluate(program, taps, False, *jax.tree.leaves(arguments))
         times: Counter[str] = Counter()
         return {
-            numbered(call.path, times): maps
+            numbered(call.path, times): maps.reshape(call.shape)
             for call, label in zip(calls, labels, strict=True)
-            for maps in found[label].reshape(-1, *call.shape)  # of each pass of a scan
+            for maps in found[label]
         }
 
 

@@ -152,9 +152,9 @@ def effective(one: Finding) -> np.ndarray:
 def against_effective(found: Findings) -> Figure:
     """Accuracy against the effective maps after training: a cross a method."""
     figure, (axes,) = blank((1, 1), (7.5, 4.6))
+    colours = [ROLES[INTERVENTIONS[name].role] for name in found]
     bars: list[np.ndarray] = []  # `(2, 2)`: x, then y, of both ends
-    for one in found.values():
-        colour = ROLES[INTERVENTIONS[one.name].role]
+    for one, colour in zip(found.values(), colours, strict=True):
         across, up = (interval(x) for x in (effective(one), one.accuracy[one.finished]))
         at, reach = np.transpose([across, up])
         if sum(one.finished) < ENOUGH:
@@ -177,7 +177,7 @@ def against_effective(found: Findings) -> Figure:
         x_lines=[ends[0] for ends in bars],
         y_lines=[ends[1] for ends in bars],
         textsize=7,
-        textcolor=[ROLES[INTERVENTIONS[name].role] for name in found],
+        textcolor=colours,
         linecolor="0.6",
         linewidth=0.5,
         min_distance=0.01,
