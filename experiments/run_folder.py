@@ -4,6 +4,7 @@ A run claims its folder and writes file by file, each as a whole.
 """
 
 import csv
+import fcntl
 import itertools
 import json
 import math
@@ -46,9 +47,10 @@ def claim(
 ) -> None:
     """Makes `path` the folder of a run, if it is not that of an earlier, equal one.
 
-    What a kill left half written is deleted. Once there is a `results.json`, what is
-    noted stays as it is; until then, what was noted differently goes to the list
-    `"earlier"`, such as the device on which a run was begun that went on on another.
+    What a kill left half written is deleted; another program that is `locked` there is
+    waited for. Once there is a `results.json`, what is noted stays as it is; until then,
+    what was noted differently goes to the list `"earlier"`, such as the device on which a
+    run was begun that went on on another.
 
     Args:
         path: new, empty, or claimed before with the same options.
@@ -68,7 +70,9 @@ def claim(
         {"options": options, **({"settled": settled} if settled else {}), **about}
     )
     with writing(path, name):
-        files = list(path.iterdir()) if path.is_dir() else []
+        path.mkdir(parents=True, exist_ok=True)
+    with writing(path, name), locked(path):
+        files = list(path.iterdir())
         left = [file for file in files if TEMPORARY.fullmatch(file.name)]
         if config.exists():
             noted = read_json(config)
@@ -83,9 +87,19 @@ def claim(
             )
         for file in left:
             file.unlink(missing_ok=True)
-        path.mkdir(parents=True, exist_ok=True)
         if not results.exists():
             write_json(config, note)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """No other program is here at the same time."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 @contextmanager
