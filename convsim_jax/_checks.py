@@ -5,6 +5,7 @@ Beside them the dtype that sums are taken in, which follows from that of an argu
 
 import operator
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import chex
@@ -113,6 +114,13 @@ def check_choice(value: Any, name: str, choices: Sequence[Any]) -> None:
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         expected = " or ".join(repr(choice) for choice in choices)
         raise ValueError(f"{name} is {value!r}; expected {expected}")
+
+
+def check_fraction(value: Any, name: str) -> float:
+    """Returns `value` as a float in (0, 1], or raises a ValueError if it is none."""
+    if not (isinstance(value, Real) and 0 < float(value) <= 1):
+        raise ValueError(f"{name} is {value!r}; expected a number above 0, at most 1")
+    return float(value)
 
 
 def check_strength(strength: Any) -> None:

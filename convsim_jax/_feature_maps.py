@@ -1,5 +1,6 @@
 """Feature maps: how alike they are, how many there are in effect, and a loss on that."""
 
+import math
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -9,7 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from convsim_jax._checks import accumulation_dtype, check_array, check_groups
+from convsim_jax._checks import (
+    accumulation_dtype,
+    check_array,
+    check_fraction,
+    check_groups,
+)
 from convsim_jax._norms import inverse_sqrt
 from convsim_jax._xla import in_auto_axes, replicated
 
@@ -47,7 +53,11 @@ def feature_map_similarity(
 
 
 def decorrelation(
-    maps: chex.Array, *, feature_group_count: int = 1, axis_name: Hashable | None = None
+    maps: chex.Array,
+    *,
+    feature_group_count: int = 1,
+    axis_name: Hashable | None = None,
+    fraction: float = 1.0,
 ) -> jax.Array:
     r"""Mean squared correlation of two channels: the loss that sees a layer's input.
 
@@ -55,22 +65,25 @@ def decorrelation(
               r_{ij} = \frac{\mathrm{cov}(F_i, F_j)}
                             {\sqrt{\mathrm{var}(F_i)\,\mathrm{var}(F_j)}}
 
-    Mean, variance and covariance are over images and positions together, of which a part,
-    such as `maps[:32]`, estimates the value. Neither smaller weights nor biases lower it.
+    Mean, variance and covariance are over images and positions together, of which a part
+    estimates the value at less cost. Neither smaller weights nor biases lower it.
 
     Args:
       maps: Array of shape `(batch, *spatial, M)`.
       feature_group_count: Number of groups of channels; pairs count inside a group only.
       axis_name: Inside `shard_map`, `pmap` or `vmap`, the axis or axes over which the
         batch is spread: the value is then that of the whole batch.
+      fraction: Of the first spatial axis, in (0, 1]: its middle rows alone are seen, of
+        all images. More of them where these would be fewer than 8 samples a channel of a
+        group. On accelerators rows cost less than as many images.
 
     Returns:
       Scalar in [0, 1] and the maps' dtype; 0 where a group has one channel. A pair with a
       constant map counts as 0, and the gradient with respect to that map is 0.
 
     Raises:
-      ValueError: The rank is less than 3, the dtype is not floating, or
-        `feature_group_count` does not divide M.
+      ValueError: The rank is less than 3, the dtype is not floating,
+        `feature_group_count` does not divide M, or `fraction` is not in (0, 1].
 
     Example:
       >>> import jax.numpy as jnp
@@ -83,7 +96,8 @@ def decorrelation(
     """
     maps = check_maps(maps, "maps")
     groups = check_groups(maps, feature_group_count, "maps")
-    return _decorrelation(maps, groups, axis_name).astype(maps.dtype)
+    fraction = check_fraction(fraction, "fraction")
+    return _decorrelation(maps, groups, axis_name, fraction).astype(maps.dtype)
 
 
 def effective_maps(maps: chex.Array, *, axis_name: Hashable | None = None) -> jax.Array:
@@ -148,22 +162,39 @@ def _mean_absolute_cosine(maps: jax.Array, center: bool) -> jax.Array:
     return jnp.abs(_without_diagonal(cosines)).sum() / (batch * M * (M - 1))
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _decorrelation(maps: jax.Array, groups: int, axis_name: Hashable | None) -> jax.Array:
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _decorrelation(
+    maps: jax.Array, groups: int, axis_name: Hashable | None, fraction: float
+) -> jax.Array:
     size = maps.shape[-1] // groups
-    square, _ = _of_maps(_squares, maps, groups, axis_name)
-    return square / (groups * max(size * (size - 1), 1))
+
+    def of_rows(maps: jax.Array, axis_name: Hashable | None) -> Any:
+        return _squares(_middle_rows(maps, fraction), axis_name)
+
+    squares, _ = _of_maps(of_rows, maps, groups, axis_name)
+    return squares.sum() / (groups * max(size * (size - 1), 1))
+
+
+def _middle_rows(maps: jax.Array, fraction: float) -> jax.Array:
+    """A TPU keeps the images of one pixel together: a part of these it would copy."""
+    batch, height, *others, M = maps.shape
+    needed = math.ceil(8 * M / math.prod((batch, *others)))
+    count = min(height, max(math.ceil(fraction * height), needed))
+    return lax.slice_in_dim(maps, (height - count) // 2, (height + count) // 2, axis=1)
+
+
+def _diagonal(matrices: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(jnp.eye(matrices.shape[-1], dtype=bool), matrices.shape)
 
 
 def _without_diagonal(matrices: jax.Array) -> jax.Array:
     # Not times 0: on CPUs XLA would compute the products anew in each sum of the result.
-    diagonal = jnp.eye(matrices.shape[-1], dtype=bool)[None]
-    return jnp.where(diagonal, jnp.zeros_like(matrices), matrices)
+    return jnp.where(_diagonal(matrices), jnp.zeros_like(matrices), matrices)
 
 
 @partial(jax.jit, static_argnums=1)
 def _effective_maps(maps: jax.Array, axis_name: Hashable | None) -> jax.Array:
-    square, varied = _of_maps(_squares, maps, 1, axis_name)
+    (square,), (varied,) = _of_maps(_squares, maps, 1, axis_name)
     return jnp.square(varied) / jnp.where(varied > 0, varied + square, 1.0)
 
 
@@ -171,65 +202,69 @@ def correlations(
     maps: jax.Array, groups: int = 1, axis_name: Hashable | None = None
 ) -> jax.Array:
     """Correlation of the channels of each group, `(groups, M / groups, M / groups)`."""
-    return _of_maps(lambda *x: _moments(*x)[0], maps, groups, axis_name)
+    return _of_maps(_correlations, maps, groups, axis_name)
 
 
 def _of_maps(
     function: Callable, maps: jax.Array, groups: int, axis_name: Hashable | None
 ) -> Any:
-    """Of their pixels, `(n, groups, M / groups)`; the same on every device."""
+    """Of the maps of each group; the same on every device."""
+    of_group = partial(function, axis_name=axis_name)
 
     def of_maps(maps: jax.Array) -> Any:
-        pixels = maps.reshape(-1, groups, maps.shape[-1] // groups)
-        return function(pixels, axis_name)
+        if groups == 1:  # to a TPU an axis of 1 is not nothing
+            return jax.tree.map(lambda x: x[None], of_group(maps))
+        split = maps.reshape(*maps.shape[:-1], groups, maps.shape[-1] // groups)
+        return jax.vmap(of_group, in_axes=-2)(split)
 
     return in_auto_axes(of_maps, maps, replicated)
 
 
 def _moments(
-    pixels: jax.Array, axis_name: Hashable | None
+    maps: jax.Array, axis_name: Hashable | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Correlations of pixels `(n, groups, m)`, sound if their sum is finite.
+    """Correlations of maps `(batch, *spatial, m)`, sound if their sum is finite.
 
-    Beside them the centered pixels, scaled to a range of 1, by how much they are scaled,
+    Beside them the centered maps, scaled to a range of 1, by how much they are scaled,
     and what scales them further to unit norm; 0 for maps that are constant but for
-    rounding. Centered pixels are in the dtype of the pixels, all else in that of sums.
+    rounding. Centered maps are in the dtype of the maps, all else in that of sums.
 
-    On accelerators bytes are what it costs: the pixels are read once for all that is
-    known of each channel, and once to be centered.
+    On accelerators bytes are what it costs: the maps are read once for all that is known
+    of each channel, and once to be centered. A GPU has room for three such sums at once
+    if the extremes are of half precision. A TPU would copy maps of one spatial axis.
     """
-    dtype = pixels.dtype
-    pixels = pixels.astype(accumulation_dtype(dtype))
-    still = lax.stop_gradient(pixels)  # correlations do not depend on the scale
-    mean, high, low = pixels.mean(0), still.max(0), still.min(0)
+    dtype, axes = accumulation_dtype(maps.dtype), tuple(range(maps.ndim - 1))
+    still = lax.stop_gradient(maps)  # correlations do not depend on the scale
+    mean, high, low = maps.mean(axes, dtype), still.max(axes), still.min(axes)
     if axis_name is not None:
         mean = lax.pmean(mean, axis_name)
         high, low = lax.pmax(high, axis_name), lax.pmin(low, axis_name)
-    rounding = 8 * jnp.finfo(pixels.dtype).eps * jnp.maximum(jnp.abs(high), jnp.abs(low))
+    high, low = high.astype(dtype), low.astype(dtype)
+    rounding = 8 * jnp.finfo(dtype).eps * jnp.maximum(jnp.abs(high), jnp.abs(low))
     constant = high - low <= rounding
     scale = jnp.where(constant, 0.0, 1.0 / jnp.where(constant, 1.0, high - low))
-    centered = ((pixels - mean[None]) * scale[None]).astype(dtype)
-    square = jnp.square(centered.astype(scale.dtype)).sum(0)
-    norm = inverse_sqrt(_sum(square, axis_name))
-    covariance = _sum(_products(centered, centered), axis_name)
-    return covariance * norm[:, :, None] * norm[:, None], centered, scale, norm
+    mean, range_ = (jnp.expand_dims(x, axes) for x in (mean, scale))
+    centered = ((maps.astype(dtype) - mean) * range_).astype(maps.dtype)
+    covariance = _products(centered, centered, axis_name)
+    norm = inverse_sqrt(jnp.where(_diagonal(covariance), covariance, 0.0).sum(-1))
+    return covariance * norm[:, None] * norm[None], centered, scale, norm
 
 
-def _sum(x: jax.Array, axis_name: Hashable | None) -> jax.Array:
-    return x if axis_name is None else lax.psum(x, axis_name)
+def _correlations(maps: jax.Array, axis_name: Hashable | None) -> jax.Array:
+    return _moments(maps, axis_name)[0]
 
 
-def _products(a: jax.Array, b: jax.Array) -> jax.Array:
+def _products(a: jax.Array, b: jax.Array, axis_name: Hashable | None) -> jax.Array:
+    """Of every two channels, over images and positions of all devices."""
     dtype = accumulation_dtype(a.dtype)
-    return jnp.einsum("ngi,ngj->gij", a, b, preferred_element_type=dtype)
+    products = jnp.einsum("...i,...j->ij", a, b, preferred_element_type=dtype)
+    return products if axis_name is None else lax.psum(products, axis_name)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _squares(
-    pixels: jax.Array, axis_name: Hashable | None
-) -> tuple[jax.Array, jax.Array]:
+def _squares(maps: jax.Array, axis_name: Hashable | None) -> tuple[jax.Array, jax.Array]:
     """The sum of all squared correlations of two channels; how many are not constant."""
-    correlation, _, _, norm = _moments(pixels, axis_name)
+    correlation, _, _, norm = _moments(maps, axis_name)
     varied = jnp.sum(norm > 0, dtype=norm.dtype)
     return jnp.square(_without_diagonal(correlation)).sum(), varied
 
@@ -238,19 +273,17 @@ def _squares(
 def _derivative(
     axis_name: Hashable | None, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[Any, Any]:
-    """With one product of the pixels' size, where that of a product has two.
+    """With one product of the maps' size, where that of a product has two.
 
-    Of `r_ij = <z_i, z_j>`, `z = x / |x|` and `x` the centered pixels, the derivative is
+    Of `r_ij = <z_i, z_j>`, `z = x / |x|` and `x` the centered maps, the derivative is
     `d_ij + d_ji - r_ij (d_ii + d_jj)`, where `d_ij = <z_i, dx_j> / |x_j|`. So that of
     the sum of their squares is four times the sum of `r_ij d_ij`, `i != j`, less that of
     `d_ii` times the squares in row `i`.
     """
     correlation, centered, scale, norm = _moments(*primals, axis_name)
-    one = jnp.eye(correlation.shape[-1], dtype=correlation.dtype)[None]
     others = _without_diagonal(correlation)
     square = jnp.square(others).sum(-1)
-    weights = 4 * (others - one * square[:, None]) * norm[:, :, None]
-    weights = weights * (norm * scale)[:, None]
-    change = _sum(_products(centered, tangents[0]), axis_name)
+    weights = 4 * (others - jnp.diag(square)) * norm[:, None] * (norm * scale)[None]
+    change = _products(centered, tangents[0], axis_name)
     varied = jnp.sum(norm > 0, dtype=norm.dtype)
     return (square.sum(), varied), (jnp.sum(weights * change), jnp.zeros_like(varied))

@@ -273,6 +273,10 @@ INTERVENTIONS: dict[str, Intervention] = {
     "decorrelate-sixteenth": decorrelating(
         "decorrelate, which sees a sixteenth of a batch", Decorrelation(part=16)
     ),
+    "decorrelate-rows": decorrelating(
+        "decorrelate, which sees a quarter of the rows of all images",
+        Decorrelation(rows=True),
+    ),
     "decorrelate+scale-free-norm-init": decorrelating(
         "scale-free-norm-init, then decorrelate", Decorrelation(), NORM_KEPT
     ),

@@ -130,11 +130,13 @@ class Decorrelation(NamedTuple):
         own: whether a layer answers for its own kernel alone, its input being given.
         every: of how many steps of training one adds it, that many times as strongly.
         part: of how many images of a batch it sees one, where that is enough.
+        rows: whether it sees so many of the middle rows of all images instead.
     """
 
     own: bool = False
     every: int = 1
     part: int = 4
+    rows: bool = False
 
     def add_gradient(
         self, strength: Any, options: Options
@@ -144,8 +146,13 @@ class Decorrelation(NamedTuple):
 
     def of_maps(self, maps: Mapping[str, jax.Array]) -> jax.Array:
         """The sum over layers."""
-        seen = [enough_of(layer, self.part) for layer in maps.values()]
-        return jnp.stack([cs.decorrelation(layer) for layer in seen]).sum()
+
+        def of_layer(layer: jax.Array) -> jax.Array:
+            if self.rows:
+                return cs.decorrelation(layer, fraction=1 / self.part)
+            return cs.decorrelation(enough_of(layer, self.part))
+
+        return jnp.stack([of_layer(layer) for layer in maps.values()]).sum()
 
 
 class Decay(NamedTuple):

@@ -14,7 +14,7 @@ import convsim_jax as cs
 from experiments.benchmark import networks
 from experiments.benchmark.accelerators import compiled_for, devices
 from experiments.benchmark.networks import Shape
-from experiments.benchmark.parts import DECORRELATED
+from experiments.benchmark.parts import APART, DECORRELATED
 from experiments.benchmark.updates import (
     LOSSES,
     RECOMMENDED,
@@ -28,12 +28,11 @@ from experiments.losses import Decorrelation
 Rows = list[dict[str, Any]]
 ALONE, SHARDED = "one device", "4 chips, weights sharded"
 PROGRAMS = (SGD, *LOSSES)
-# A step of SGD alone, with the loss of the kernels, and with one of the maps of a quarter
-# of the images.
+# A step of SGD alone, with the loss of the kernels, and with one of the maps.
 STEPS: dict[str, tuple[str, Decorrelation | None]] = {
     SGD: (SGD, None),
     RECOMMENDED: (RECOMMENDED, None),
-    DECORRELATED: (SGD, Decorrelation()),
+    DECORRELATED: (SGD, APART),
 }
 LAYOUTS = (ALONE, "4 chips, data-parallel", SHARDED)
 

@@ -110,6 +110,30 @@ def test_minimize_similarity_compiles(kind, dtype):
     assert accelerators.compiled_for(kind, minimize, params)["kernels"]
 
 
+# A quarter of the rows of maps of ResNet-18, its first and its last, and its gradient
+# added to that of the maps: at most so many kernels on an H100; bytes there and on a v5e,
+# in units of the maps'. Each is a little over what it is now; a sum alone moves three.
+@pytest.mark.parametrize(
+    ("shape", "kernels", "bounds"),
+    [
+        ((128, 32, 32, 64), 13, {"h100": 4.5, "v5e": 8}),
+        ((128, 4, 4, 512), 9, {"h100": 19, "v5e": 19}),
+    ],
+)
+@on_each
+def test_what_decorrelation_moves_beside_the_maps(kind, shape, kernels, bounds):
+    decorrelation = partial(cs.decorrelation, fraction=0.25)
+
+    def add(maps, slope):
+        value, gradient = jax.value_and_grad(decorrelation)(maps)
+        return value, slope + gradient
+
+    maps = counts.placed(jax.ShapeDtypeStruct(shape, jnp.bfloat16), kind)
+    row = accelerators.compiled_for(kind, add, maps, maps)
+    assert row["moved"] <= bounds[kind] * 2 * np.prod(shape)
+    assert kind == "v5e" or row["kernels"] <= kernels
+
+
 @pytest.mark.parametrize("option", ["all pairs", RECOMMENDED])
 def test_the_loss_in_a_sharded_update_gathers_no_kernel(option):
     """On four chips that divide the output channels only sums leave a chip."""

@@ -61,6 +61,38 @@ def test_are_their_definitions(shape, groups, seed):
     np.testing.assert_allclose(cs.effective_maps(maps), expected_effective(maps))
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("shape", "fraction", "groups", "rows"),
+    [
+        ((4, 8, 5, 2), 0.25, 1, [3, 4]),
+        ((4, 8, 5, 2), 0.5, 1, [2, 3, 4, 5]),
+        ((4, 9, 5, 2), 0.26, 1, [3, 4, 5]),
+        ((4, 8, 5, 2), 1, 1, range(8)),
+        ((4, 8, 3, 6), 0.25, 1, [2, 3, 4, 5]),  # 8 samples a channel: 48
+        ((4, 8, 3, 6), 0.25, 2, [3, 4]),  # of a group
+        ((2, 8, 1, 6), 0.25, 1, range(8)),
+        ((16, 9, 6), 0.1, 1, [3, 4, 5]),
+        ((4, 8, 2, 3, 2), 0.25, 1, [3, 4]),
+    ],
+)
+def test_a_fraction_is_the_middle_rows_of_all_images(shape, fraction, groups, rows):
+    maps = mixed(3, shape)
+    loss = partial(cs.decorrelation, feature_group_count=groups)
+    value, slope = jax.value_and_grad(loss)(maps, fraction=fraction)
+    seen = maps[:, [*rows]]
+    np.testing.assert_allclose(value, expected_decorrelation(seen, groups), rtol=1e-9)
+    np.testing.assert_allclose(slope[:, [*rows]], jax.grad(loss)(seen), atol=1e-12)
+    others = [row for row in range(shape[1]) if row not in rows]
+    np.testing.assert_array_equal(slope[:, others], 0)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.01, np.nan, "half", None, 1j])
+def test_what_is_no_fraction_is_an_error(fraction):
+    with pytest.raises(ValueError, match=r"^fraction is .*; expected a number above 0"):
+        cs.decorrelation(jnp.ones((2, 3, 3, 4)), fraction=fraction)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("groups", [1, 2])
@@ -216,21 +248,30 @@ MAPS = mixed(4, (16, 6, 5, 4), np.float32)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("part", [np.s_[:], np.s_[:, ::2, ::2]], ids=["all", "part"])
-def test_a_sharded_batch_sends_only_moments(axis_type, part):
+@pytest.mark.parametrize(
+    ("fraction", "part", "seen"),
+    [
+        (1.0, np.s_[:], np.s_[:]),
+        (0.25, np.s_[:], np.s_[:, 2:4]),
+        (1.0, np.s_[:, ::2, ::2], np.s_[:, ::2, ::2]),
+    ],
+    ids=["all", "rows", "positions"],
+)
+def test_a_sharded_batch_sends_only_moments(axis_type, fraction, part, seen):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
     spread = NamedSharding(mesh, P("data"))
     with jax.set_mesh(mesh):
         maps = jax.device_put(MAPS, spread)
-        step = jax.jit(jax.value_and_grad(lambda maps: cs.decorrelation(maps[part])))
+        loss = partial(cs.decorrelation, fraction=fraction)
+        step = jax.jit(jax.value_and_grad(lambda maps: loss(maps[part])))
         program = step.lower(maps).compile()
         value, slope = program(maps)
         effective = cs.effective_maps(maps)
     assert max(sizes_communicated(program.as_text())) <= 4 * 4
     assert slope.sharding.is_equivalent_to(spread, 4)
-    expected = jax.value_and_grad(lambda maps: cs.decorrelation(maps[part]))(MAPS)
-    np.testing.assert_allclose(value, expected_decorrelation(MAPS[part]), rtol=1e-5)
-    np.testing.assert_allclose(slope, expected[1], rtol=1e-4, atol=1e-8)
+    expected = jax.grad(lambda maps: cs.decorrelation(maps[seen]))(MAPS)
+    np.testing.assert_allclose(value, expected_decorrelation(MAPS[seen]), rtol=1e-5)
+    np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-8)
     np.testing.assert_allclose(effective, expected_effective(MAPS), rtol=1e-5)
 
 
