@@ -117,8 +117,9 @@ def check_choice(value: Any, name: str, choices: Sequence[Any]) -> None:
 
 
 def check_fraction(value: Any, name: str) -> float:
-    """Returns `value` as a float in (0, 1], or raises a ValueError if it is none."""
-    if not (isinstance(value, Real) and 0 < float(value) <= 1):
+    """Returns `value` as a float, or raises a ValueError unless it is in (0, 1]."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and 0 < float(value) <= 1):
         raise ValueError(f"{name} is {value!r}; expected a number above 0, at most 1")
     return float(value)
 

@@ -75,7 +75,7 @@ def decorrelation(
         batch is spread: the value is then that of the whole batch.
       fraction: Of the first spatial axis, in (0, 1]: its middle rows alone are seen, of
         all images. More of them where these would be fewer than 8 samples a channel of a
-        group. On accelerators rows cost less than as many images.
+        group. A TPU is much faster at rows than at as many images.
 
     Returns:
       Scalar in [0, 1] and the maps' dtype; 0 where a group has one channel. A pair with a
@@ -169,27 +169,33 @@ def _decorrelation(
     size = maps.shape[-1] // groups
 
     def of_rows(maps: jax.Array, axis_name: Hashable | None) -> Any:
-        return _squares(_middle_rows(maps, fraction), axis_name)
+        return _squares(_middle_rows(maps, fraction, axis_name), axis_name)
 
     squares, _ = _of_maps(of_rows, maps, groups, axis_name)
     return squares.sum() / (groups * max(size * (size - 1), 1))
 
 
-def _middle_rows(maps: jax.Array, fraction: float) -> jax.Array:
-    """A TPU keeps the images of one pixel together: a part of these it would copy."""
+def _middle_rows(
+    maps: jax.Array, fraction: float, axis_name: Hashable | None
+) -> jax.Array:
+    """A fraction of the rows, or as many as make 8 samples a channel.
+
+    Not of the images: a TPU keeps those of one pixel together, and would copy a part.
+    """
     batch, height, *others, M = maps.shape
-    needed = math.ceil(8 * M / math.prod((batch, *others)))
-    count = min(height, max(math.ceil(fraction * height), needed))
+    devices = 1 if axis_name is None else lax.psum(1, axis_name)
+    needed = math.ceil(8 * M / math.prod((devices, batch, *others)))
+    count = min(height, max(math.ceil(round(fraction * height, 9)), needed))
     return lax.slice_in_dim(maps, (height - count) // 2, (height + count) // 2, axis=1)
 
 
-def _diagonal(matrices: jax.Array) -> jax.Array:
+def _on_diagonal(matrices: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jnp.eye(matrices.shape[-1], dtype=bool), matrices.shape)
 
 
 def _without_diagonal(matrices: jax.Array) -> jax.Array:
     # Not times 0: on CPUs XLA would compute the products anew in each sum of the result.
-    return jnp.where(_diagonal(matrices), jnp.zeros_like(matrices), matrices)
+    return jnp.where(_on_diagonal(matrices), jnp.zeros_like(matrices), matrices)
 
 
 @partial(jax.jit, static_argnums=1)
@@ -230,8 +236,9 @@ def _moments(
     rounding. Centered maps are in the dtype of the maps, all else in that of sums.
 
     On accelerators bytes are what it costs: the maps are read once for all that is known
-    of each channel, and once to be centered. A GPU has room for three such sums at once
-    if the extremes are of half precision. A TPU would copy maps of one spatial axis.
+    of each channel, and once to be centered. A GPU finds mean and both extremes in one
+    kernel only if the extremes are of half precision. A TPU would copy maps to flatten
+    them.
     """
     dtype, axes = accumulation_dtype(maps.dtype), tuple(range(maps.ndim - 1))
     still = lax.stop_gradient(maps)  # correlations do not depend on the scale
@@ -243,10 +250,10 @@ def _moments(
     rounding = 8 * jnp.finfo(dtype).eps * jnp.maximum(jnp.abs(high), jnp.abs(low))
     constant = high - low <= rounding
     scale = jnp.where(constant, 0.0, 1.0 / jnp.where(constant, 1.0, high - low))
-    mean, range_ = (jnp.expand_dims(x, axes) for x in (mean, scale))
-    centered = ((maps.astype(dtype) - mean) * range_).astype(maps.dtype)
+    shift, factor = (jnp.expand_dims(x, axes) for x in (mean, scale))
+    centered = ((maps.astype(dtype) - shift) * factor).astype(maps.dtype)
     covariance = _products(centered, centered, axis_name)
-    norm = inverse_sqrt(jnp.where(_diagonal(covariance), covariance, 0.0).sum(-1))
+    norm = inverse_sqrt(jnp.where(_on_diagonal(covariance), covariance, 0.0).sum(-1))
     return covariance * norm[:, None] * norm[None], centered, scale, norm
 
 

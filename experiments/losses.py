@@ -130,7 +130,7 @@ class Decorrelation(NamedTuple):
         own: whether a layer answers for its own kernel alone, its input being given.
         every: of how many steps of training one adds it, that many times as strongly.
         part: of how many images of a batch it sees one, where that is enough.
-        rows: whether it sees so many of the middle rows of all images instead.
+        rows: whether it sees one row in `part` instead, the middle ones of all images.
     """
 
     own: bool = False
@@ -170,8 +170,7 @@ def enough_of(maps: jax.Array, part: int = 4) -> jax.Array:
     """The maps of one image in `part`, or of more: eight samples a channel at least."""
     batch, *spatial, M = maps.shape
     needed = -(-8 * M // math.prod(spatial))
-    # The first ones: to a TPU every fourth is twice as dear. Where devices share a batch,
-    # each has some of every fourth.
+    # The first ones; of a batch that devices share every fourth, so that each has some.
     if jax.device_count() == 1:
         return maps[: max(batch // part, needed)]
     return maps[:: max(min(part, batch // needed), 1)]

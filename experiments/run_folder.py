@@ -47,10 +47,10 @@ def claim(
 ) -> None:
     """Makes `path` the folder of a run, if it is not that of an earlier, equal one.
 
-    What a kill left half written is deleted; another program that is `locked` there is
-    waited for. Once there is a `results.json`, what is noted stays as it is; until then,
-    what was noted differently goes to the list `"earlier"`, such as the device on which a
-    run was begun that went on on another.
+    What a kill left half written is deleted; what another program is writing is not. Once
+    there is a `results.json`, what is noted stays as it is; until then, what was noted
+    differently goes to the list `"earlier"`, such as the device on which a run was begun
+    that went on on another.
 
     Args:
         path: new, empty, or claimed before with the same options.
@@ -70,9 +70,7 @@ def claim(
         {"options": options, **({"settled": settled} if settled else {}), **about}
     )
     with writing(path, name):
-        path.mkdir(parents=True, exist_ok=True)
-    with writing(path, name), locked(path):
-        files = list(path.iterdir())
+        files = list(path.iterdir()) if path.is_dir() else []
         left = [file for file in files if TEMPORARY.fullmatch(file.name)]
         if config.exists():
             noted = read_json(config)
@@ -86,20 +84,11 @@ def claim(
                 "new or empty folder, or that of an earlier run"
             )
         for file in left:
-            file.unlink(missing_ok=True)
+            if not _being_written(file):
+                file.unlink(missing_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         if not results.exists():
             write_json(config, note)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """No other program is here at the same time."""
-    place = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(place)
 
 
 @contextmanager
@@ -124,10 +113,12 @@ def replacing(path: Path, mode: str) -> Iterator[IO]:
     try:
         encoding = None if "b" in mode else "utf-8"
         with temporary.open(mode, encoding=encoding) as file:
+            with suppress(OSError):  # there are file systems without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave an empty file
-        temporary.replace(path)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -192,6 +183,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _being_written(file: Path) -> bool:
+    """Whether a program that lives has it open: the lock ends with the program."""
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # it is gone, or cannot be locked
+        return False
+    return False
 
 
 def _earlier(noted: dict[str, Any], note: Mapping[str, Any]) -> dict[str, Any]:

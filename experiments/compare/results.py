@@ -8,8 +8,11 @@ more. Columns that came later are empty in earlier rows.
 """
 
 import csv
+import fcntl
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -121,7 +124,7 @@ class Results:
 
         What another program has kept there meanwhile stays, of the same seeds too.
         """
-        with run_folder.locked(self.folder):
+        with locked(self.folder):
             self.outcomes = Results(self.folder).outcomes
             earlier = self.outcomes.setdefault(trial, Outcome([], [], [], {}))
             there = {row.seed for row in earlier.scores}
@@ -156,6 +159,17 @@ class Results:
 
     def _kernels(self, method: str) -> Path:
         return self.folder / "kernels" / f"{method}.npz"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """No other program is here at the same time."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 def read_rows(path: Path, kind: Any) -> list[tuple[Trial, Any]]:

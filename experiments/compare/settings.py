@@ -200,8 +200,8 @@ SETTINGS: dict[str, Setting] = {
     # Five methods, the loss in few steps and of more and of fewer images, were written
     # before any of their scores: what they cost is known, what they gain not. So was
     # decorrelate+muon, for whoever trains with Muon: is there something left to gain? And
-    # the last, once a part of the rows was found to cost a TPU half of what as many
-    # images cost.
+    # the last, once a part of the rows was found to cost a TPU much less than as many
+    # images.
     "decayed": Setting(
         "batch-norm beyond a weight decay of the convs that is tuned first",
         CIFAR,

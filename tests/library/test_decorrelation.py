@@ -68,6 +68,7 @@ def test_are_their_definitions(shape, groups, seed):
         ((4, 8, 5, 2), 0.25, 1, [3, 4]),
         ((4, 8, 5, 2), 0.5, 1, [2, 3, 4, 5]),
         ((4, 9, 5, 2), 0.26, 1, [3, 4, 5]),
+        ((4, 25, 5, 2), 0.28, 1, range(9, 16)),  # 0.28 * 25 is a little more than 7
         ((4, 8, 5, 2), 1, 1, range(8)),
         ((4, 8, 3, 6), 0.25, 1, [2, 3, 4, 5]),  # 8 samples a channel: 48
         ((4, 8, 3, 6), 0.25, 2, [3, 4]),  # of a group
@@ -87,7 +88,7 @@ def test_a_fraction_is_the_middle_rows_of_all_images(shape, fraction, groups, ro
     np.testing.assert_array_equal(slope[:, others], 0)
 
 
-@pytest.mark.parametrize("fraction", [0, -0.5, 1.01, np.nan, "half", None, 1j])
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.01, np.nan, "half", None, 1j, True])
 def test_what_is_no_fraction_is_an_error(fraction):
     with pytest.raises(ValueError, match=r"^fraction is .*; expected a number above 0"):
         cs.decorrelation(jnp.ones((2, 3, 3, 4)), fraction=fraction)
@@ -301,15 +302,16 @@ SPREAD = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fraction", [1.0, 0.1])  # of a device's images 2 rows are needed
 @pytest.mark.parametrize("spread", SPREAD)
-def test_axis_name_makes_it_that_of_the_whole_batch(spread):
+def test_axis_name_makes_it_that_of_the_whole_batch(spread, fraction):
     """Value and, by each user's convention, the gradient with respect to weights."""
+    options = {"feature_group_count": 2, "fraction": fraction}
 
     def slope(maps, axis_name=None):
         def loss(weights):
             mixture = jnp.tanh(maps @ weights)
-            options = {"axis_name": axis_name, "feature_group_count": 2}
-            return cs.decorrelation(mixture, **options)
+            return cs.decorrelation(mixture, axis_name=axis_name, **options)
 
         slope = jax.grad(loss)(jnp.eye(4))
         # In shard_map weights do not vary, and JAX itself sums their gradients.
@@ -317,6 +319,9 @@ def test_axis_name_makes_it_that_of_the_whole_batch(spread):
             slope if spread == "shard_map" or not axis_name else lax.pmean(slope, "data")
         )
 
+    value = SPREAD[spread](partial(cs.decorrelation, axis_name="data", **options))
+    seen = MAPS if fraction == 1 else MAPS[:, 2:3]
+    np.testing.assert_allclose(value, expected_decorrelation(seen, 2), rtol=1e-5)
     effective = SPREAD[spread](partial(cs.effective_maps, axis_name="data"))
     np.testing.assert_allclose(effective, expected_effective(MAPS), rtol=1e-5)
     result = SPREAD[spread](partial(slope, axis_name="data"))
