@@ -5,6 +5,7 @@ Kernels have shape ``(*window, C, M)``. Speed is no aim here.
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 from scipy import signal
@@ -40,15 +41,26 @@ def phases(x, strides: tuple[int, ...]) -> list[Array]:
     ]
 
 
-def similarity(
-    kernel, i: int, j: int, channels="matched", strides=None, transposed=False
+def similarity(kernel, i: int, j: int, **geometry) -> float:
+    """``CS(i, j)``; of two kernels that were compared before, what it was then.
+
+    A difference quotient changes one kernel: of the others it asks the same again.
+    """
+    two = kernel[..., [i, j]]
+    return _similarity(two.tobytes(), two.shape, **geometry)
+
+
+@cache
+def _similarity(
+    two: bytes, shape, channels="matched", strides=None, transposed=False
 ) -> float:
-    """``CS(i, j)`` by its definition, one pair of spatial filters at a time.
+    """By its definition, one pair of spatial filters at a time.
 
     A strided convolution is one of all phases of the input, which are compared with one
     another as those of ``channels="cross"``; a transposed one adds up its phases.
     """
-    total, inputs = 0.0, kernel.shape[-2]
+    kernel = np.frombuffer(two).reshape(shape)
+    total, inputs = 0.0, shape[-2]
     parts = phases(kernel, np.broadcast_to(strides or 1, kernel.ndim - 2))
     for c in range(inputs):
         for d in range(inputs) if channels == "cross" else [c]:
@@ -57,7 +69,7 @@ def similarity(
             else:
                 pairs = [[pair] for pair in itertools.product(parts, parts)]
             for added in pairs:
-                r = sum(cross_correlate(a[..., c, i], b[..., d, j]) for a, b in added)
+                r = sum(cross_correlate(a[..., c, 0], b[..., d, 1]) for a, b in added)
                 total += float(np.sum(r * r))
     return total
 
