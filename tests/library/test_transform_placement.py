@@ -22,6 +22,8 @@ from tests.library.transform_case import (
     tree,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MOMENTUM = 0.9
 
 
