@@ -8,9 +8,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Halves what XLA takes to compile for a CPU, most of the tests' time; make matrix
-# compiles as users do, and so does pytest by itself.
-QUICKLY = XLA_FLAGS=--xla_cpu_use_fusion_emitters=false
 
 .PHONY: demo test test-library matrix accelerators lint types docs pytest format clean
 
@@ -31,7 +28,7 @@ docs: $(VENV)/test.stamp
 	@echo documentation: docs/_build/html/index.html
 
 pytest: $(VENV)/test.stamp
-	$(QUICKLY) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own: the compilers take 2 GB.
 accelerators: $(VENV)-accelerators/stamp
@@ -45,7 +42,7 @@ $(VENV)-accelerators/stamp: pyproject.toml constraints.txt
 	touch $@
 
 test-library: $(VENV)/test.stamp
-	$(QUICKLY) JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --numprocesses 2 \
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --numprocesses 2 \
 	  -m 'not slow' tests/library convsim_jax
 
 matrix: $(VENV)/test.stamp
