@@ -41,14 +41,6 @@ def relaxed_jax():
         yield
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """For tests of what programs do, and not of how: most of their time is XLA's."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def x64():
     with jax.enable_x64(True):

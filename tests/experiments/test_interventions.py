@@ -58,9 +58,7 @@ def others_of(params):
 @cache  # compiles each once for all tests
 def initialized(name, amount, options=DEFAULT):
     initialize = INTERVENTIONS[name].of_amount(amount).before
-    run = jax.jit(lambda params: initialize(params, options, IMAGES))
-    quickly = {"xla_backend_optimization_level": "0"}
-    return run.lower(PARAMS).compile(quickly)(PARAMS)
+    return jax.jit(lambda params: initialize(params, options, IMAGES))(PARAMS)
 
 
 def added(name, strength, options=DEFAULT):

@@ -82,9 +82,7 @@ def test_bad_option_is_one_line(option, message, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures(
-    "quick_compilation", "relaxed_jax"
-)  # Flax's batch normalisation promotes
+@pytest.mark.usefixtures("relaxed_jax")  # Flax's batch normalisation promotes
 def test_command_end_to_end(tmp_path, capsys):
     options = {"dataset": "digits", "train_size": 128, "epochs": 1, "seeds": 2}
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]

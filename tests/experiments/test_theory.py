@@ -14,8 +14,6 @@ import scipy.stats
 
 from experiments import command_line, theory
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def run(*argv):
     return command_line.run(theory.main, theory.Config, argv, prog="theory")
@@ -125,9 +123,10 @@ def test_cs_separates_the_maps_and_orthogonality_does_not():
     assert descents["4.1"].reductions["kernels' cosine"].min() > 0.99
     assert np.mean(ours > cosine_only) > 0.9
     assert cosine_only.mean() < 0.15 and ours.mean() > 0.7
-    # Both start from the same kernels and signals, another for each seed.
+    # Both start from the same kernels and signals, another for each seed; two programs
+    # sum float32 in orders of their own.
     first = [descent.similarity[:, 0] for descent in descents.values()]
-    np.testing.assert_array_equal(*first)
+    np.testing.assert_allclose(*first, rtol=1e-6)
     assert len(np.unique(first[0])) > 90
     matrices = theory.four_kernels(theory.Config(seeds=100))
     for i, j in ((0, 2), (0, 3), (1, 3)):  # never trained

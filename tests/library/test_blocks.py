@@ -13,7 +13,7 @@ from convsim_jax._blocks import number_of_blocks
 from tests.library import oracle
 from tests.library.kernel_cases import OPTIONS, every_option, normal
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 SHAPE = (7, 7, 16, 48)  # 8 blocks of 2 input channels
 GROUPED, GROUPS = (7, 7, 8, 96), 4  # 8 blocks of 1 input channel

@@ -18,8 +18,6 @@ from tests.library import oracle
 from tests.library.kernel_cases import seeds
 from tests.library.test_sharding import sizes_communicated
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SHAPES = [(4, 5, 6), (5, 4, 3, 6), (3, 2, 3, 2, 6)]
 
 

@@ -28,7 +28,7 @@ from tests.library.flax_networks import (
 )
 
 # Flax normalizes with mixed dtypes and ranks.
-pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
+pytestmark = pytest.mark.usefixtures("relaxed_jax")
 
 
 def check_maps(result, expected):

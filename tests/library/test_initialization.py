@@ -14,8 +14,6 @@ import convsim_jax as cs
 from tests.library import oracle
 from tests.library.kernel_cases import normal, single
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Adam and the schedules of optax raise a Python float to an int32 power.
 promoting_optax = pytest.mark.usefixtures("relaxed_jax")
 

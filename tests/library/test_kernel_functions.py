@@ -22,8 +22,6 @@ from tests.library.kernel_cases import (
     normal,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SHAPE = (2, 2, 4)
 every_function = every([*LOSSES, *PENALTIES, *MATRICES])
 every_scalar = every([*LOSSES, *PENALTIES])

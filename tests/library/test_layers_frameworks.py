@@ -13,7 +13,7 @@ import convsim_jax as cs
 from tests.library import oracle
 from tests.library.framework_networks import CONVOLUTIONS, FRAMEWORKS, IMAGES, network
 
-pytestmark = pytest.mark.usefixtures("relaxed_jax", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("relaxed_jax")
 
 every_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 

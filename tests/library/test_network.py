@@ -15,8 +15,6 @@ from convsim_jax._total import sum_over_layers
 from tests.library import oracle
 from tests.library.kernel_cases import convolve, single
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SCALE_FREE = {"normalize": True, "channels": "cross"}
 
 

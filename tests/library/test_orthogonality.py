@@ -17,8 +17,6 @@ from convsim_jax import orthogonality
 from tests.library import oracle
 from tests.library.kernel_cases import PENALTIES, every, seeds
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Unequal windows, 1 to 3 spatial axes, undercomplete, overcomplete, M = 1.
 SHAPES = [
     (3, 2, 4),

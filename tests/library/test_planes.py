@@ -16,8 +16,6 @@ from convsim_jax._xla import column_sum, column_sums, in_one_pass, row_sums
 from tests.library import oracle
 from tests.library.kernel_cases import normal
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TRANSFORMED = {
     "plain": lambda f: f,
     "jit": jax.jit,

@@ -12,7 +12,7 @@ from convsim_jax import _blocks
 from tests.library import oracle
 from tests.library.kernel_cases import CHANNELS, SHAPE, every_option, normal
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 # Small windows are written out, those of many products of taps take their spectrum.
 SMALL = [((3, 2, 3), (2,)), ((3, 3, 2, 3), (2, 1)), ((2, 2, 1, 1, 3), (2, 1, 1))]

@@ -22,8 +22,6 @@ from tests.library.transform_case import (
     tree,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 MOMENTUM = 0.9
 
 

@@ -20,7 +20,7 @@ from tests.library.flax_networks import (
 )
 from tests.library.kernel_cases import convolve, single
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
+pytestmark = pytest.mark.usefixtures("relaxed_jax")
 
 
 def close(result, expected):

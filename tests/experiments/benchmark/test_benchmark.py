@@ -10,7 +10,6 @@ from experiments.benchmark import networks, timing, torch_programs, updates
 from experiments.benchmark.updates import LOSSES, PENALTIES, SGD, STRENGTH
 from tests.library import oracle
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = {"first/kernel": (3, 3, 1, 4), "last/kernel": (1, 1, 4, 3)}
 # All parameters that the papers and torchvision count, less those of the last linear
 # layer and, two a channel, of batch normalisation (VGG: less the three linear layers

@@ -11,7 +11,6 @@ from experiments.benchmark.__main__ import Config
 from experiments.benchmark.parts import DECORRELATED, STEP
 from experiments.benchmark.updates import LOSSES, PENALTIES, SGD
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = {"first/kernel": (3, 3, 1, 4)}
 FEW = ("all pairs", "scale-free cross-channel")
 SMALLEST = ["--networks", "cnn", "--repeats", "2", "--no-torch"]

@@ -16,7 +16,6 @@ from experiments.compare import config, page
 from experiments.compare.config import Config
 from experiments.compare.results import Outcome, Results
 from experiments.compare.settings import DEMO, SETTINGS, Setting
-from experiments.fit import engine
 from experiments.interventions import INTERVENTIONS
 from experiments.options import Config as Training
 from tests.experiments.compare.outcomes import BASE, NAN, final, outcomes_of
@@ -64,11 +63,9 @@ def run(*argv):
 
 
 @pytest.fixture(scope="module")
-def quickly(quick_compilation):
-    """Programs compile quickly, and there is one small setting more."""
+def small():
+    """There is one small setting more."""
     with pytest.MonkeyPatch.context() as patch:
-        options = {"xla_backend_optimization_level": "0"}
-        patch.setattr(engine, "compiler_options", lambda: options)
         for module in (command, config):
             patch.setattr(module, "SETTINGS", {"small": SMALL, **SETTINGS})
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -76,7 +73,7 @@ def quickly(quick_compilation):
 
 
 @pytest.fixture(scope="module")
-def fixed(tmp_path_factory, quickly):
+def fixed(tmp_path_factory, small):
     """The run folder of the smallest comparison of fixed strengths."""
     folder = tmp_path_factory.mktemp("runs") / "smallest"
     assert run("--output", str(folder), *arguments()) == 0
@@ -84,7 +81,7 @@ def fixed(tmp_path_factory, quickly):
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory, quickly):
+def tuned(tmp_path_factory, small):
     """The folder of results of one small setting."""
     folder = tmp_path_factory.mktemp("tuned") / "results"
     assert run("--settings", "small", "--results", str(folder)) == 0
@@ -99,7 +96,7 @@ def copy(fixed, tmp_path):
 
 
 @pytest.fixture
-def no_training(monkeypatch, quickly):
+def no_training(monkeypatch, small):
     """Makes outcomes up; the trials that would have been trained."""
     asked = []
 
@@ -193,7 +190,7 @@ def test_a_folder_of_an_earlier_version_has_no_picture_of_maps(copy, no_training
     assert not (copy / "maps.png").exists() and (copy / "kernels.png").exists()
 
 
-def test_an_interruption_says_how_to_go_on(copy, monkeypatch, capsys, quickly):
+def test_an_interruption_says_how_to_go_on(copy, monkeypatch, capsys, small):
     def interrupt(*_):
         raise KeyboardInterrupt
 

@@ -15,7 +15,6 @@ from experiments.compare.trial import Trainer
 from experiments.data.corruption import CORRUPTIONS, corrupted
 from experiments.data.images import Dataset, Images
 from experiments.data.load import moments
-from experiments.fit import engine
 from experiments.fit.feeds import Resident, scored_at_once
 from experiments.models import build
 from experiments.options import Config
@@ -38,9 +37,7 @@ CONFIG = Config(
 SETTING = Setting(
     "tiny", CONFIG, (0.1, 0.2), decays=(0.1, 0.3), seeds=2, fewer={"decay": 1}
 )
-pytestmark = pytest.mark.usefixtures(
-    "quick_compilation", "relaxed_jax"
-)  # Flax and optax promote
+pytestmark = pytest.mark.usefixtures("relaxed_jax")  # Flax and optax promote
 
 
 def images(count, seed):
@@ -64,10 +61,7 @@ def open_feed(validation):
 @pytest.fixture(scope="module")
 def trainer():
     """Compiles its programs once for all tests."""
-    quickly = {"xla_backend_optimization_level": "0"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "compiler_options", lambda: quickly)
-        yield Trainer(SETTING, open_feed)
+    return Trainer(SETTING, open_feed)
 
 
 def run(trainer, split, method, strength, rate, decay=0.0, seeds=None):

@@ -20,8 +20,6 @@ from experiments.losses import Options
 from experiments.models import build
 from tests.library import oracle
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 COUNT, BATCH, CLASSES = 35, 8, 3
 STEPS = COUNT // BATCH
 MEAN, DEVIATION = np.array([120], np.float32), np.array([60], np.float32)

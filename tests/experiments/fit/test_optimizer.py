@@ -27,7 +27,7 @@ WEIGHTS = {
     },
     "Dense_0": {"kernel": generator.normal(size=(4, 3)).astype(np.float32)},
 }
-pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")  # optax promotes
+pytestmark = pytest.mark.usefixtures("relaxed_jax")  # optax promotes
 
 
 def ours(name="sgd", momentum=0.9, weight_decay=DECAY, method="none", decay=None):

@@ -197,7 +197,6 @@ def test_a_run_of_a_network_and_images_from_outside(tmp_path, monkeypatch):
             **os.environ,
             "PYTHONPATH": root,
             "JAX_NUM_CPU_DEVICES": "1",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in half the time
         },
         cwd=tmp_path,
         capture_output=True,

@@ -10,8 +10,6 @@ from experiments.options import Config
 from experiments.train.__main__ import main
 from tests.experiments.data.data_cases import examples, write_folder
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = Config(
     train_size=16,
     validation=0.01,

@@ -21,7 +21,7 @@ from experiments.train.__main__ import open_folder
 from experiments.train.loading import load_run
 from experiments.train.run import Run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "relaxed_jax")
+pytestmark = pytest.mark.usefixtures("relaxed_jax")
 
 CONFIG = Config(
     train_size=48,

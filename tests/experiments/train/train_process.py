@@ -18,12 +18,12 @@ OPTIONS = [
 
 def environment(scratch, devices=1, **variables):
     """Of a process on that many CPU devices; all share what is compiled."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
     return os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(scratch / "programs"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in half the time
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
         **variables,
     }
 
