@@ -1,10 +1,10 @@
 """Compares what is done to conv kernels, side by side, with paired seeds.
 
 Without options it compares a few methods, of fixed strengths, on scikit-learn's
-handwritten digits, which need no download: two to four minutes on 2 CPU cores, 98 to 99 % of the
-test images right. It prints a table, and keeps it in a run folder, along with the results
-of every seed, plots, and the first seed's kernels. The same on photographs, of CIFAR-10
-prepared for tensorflow-datasets in TFDS_DATA_DIR:
+handwritten digits, which need no download: two to four minutes on 2 CPU cores, 98 to
+99 % of the test images right. It prints a table, and keeps it in a run folder, along with
+the results of every seed, plots, and the first seed's kernels. The same on photographs,
+of CIFAR-10 prepared for tensorflow-datasets in TFDS_DATA_DIR:
 
     python -m experiments.compare --dataset cifar10 --train-size 10000
 
