@@ -9,7 +9,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# Most of the tests' time is XLA's compilation; its older code for CPUs takes two thirds.
+# Most of the tests' time is XLA's compilation; its older code for CPUs takes less of it.
+# Never with JAX_DISABLE_MOST_OPTIMIZATIONS besides: then XLA's programs train wrongly.
 COMPILE = XLA_FLAGS=--xla_cpu_use_fusion_emitters=false
 
 .PHONY: demo test test-library matrix accelerators lint types docs pytest format clean
